@@ -1,0 +1,130 @@
+"""The default model: a 4.1M-parameter Gemma 1 that continues English prose and Python code.
+
+    python -m recipes.mini --corpus FOLDER --out runs/mini
+
+learns a 4096-piece tokenizer, packs FOLDER and Python's standard library, trains about 90 minutes on
+two CPU cores, and writes a Hugging Face folder to OUT/model. Interrupted at any moment, the same
+command goes on. Expected: see docs/mini.md for the held-out bits per byte.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gemwright.data.documents import Document, read_folder, standard_library
+from gemwright.data.packing import Blocks, pack
+from gemwright.models.gemma import gemma1
+from gemwright.text.chat import Message, format_chat
+from gemwright.text.tokenizer import Tokenizer
+from gemwright.text.training import train_tokenizer
+from gemwright.training.loop import train
+from gemwright.training.run import Run, Stage
+
+VOCAB_SIZE = 4096
+CHARACTER_COVERAGE = 0.997  # the rarest Japanese and Korean characters are spelled in bytes
+CHAT_SHARE = 0.3
+
+
+def run() -> Run:
+    """Mostly short rows, which train faster; the last fifth doubles them."""
+    model = gemma1(
+        vocab_size=VOCAB_SIZE,
+        embed_dim=256,
+        num_layers=4,
+        num_heads=4,
+        num_kv_heads=1,
+        head_dim=64,
+        mlp_dim=768,
+        max_positions=1024,
+    )
+    stages = (Stage(steps=1360, length=256), Stage(steps=340, length=512))
+    return Run(model=model, stages=stages, tokens_per_step=6144, block=512)
+
+
+def documents(corpus: Path) -> list[Document]:
+    """The corpus and the running interpreter's standard library; stories of the small kind count twice."""
+    found = [*read_folder(corpus), *standard_library()]
+    return found + [d for d in found if d.source.startswith("tinystories") and d.split == "train"]
+
+
+def examples(found: list[Document], tokenizer: Tokenizer, seed: int = 0) -> Iterator[list[int]]:
+    """Token ids of the training documents: most as they are, some as turns of chat that go on with a text."""
+    rng = np.random.default_rng(seed)
+    for document in found:
+        if document.split == "heldout":
+            continue
+        if rng.random() < CHAT_SHARE:
+            for passage in passages(document.text, longest=800):
+                yield chat_example(passage, tokenizer)
+        else:
+            for passage in passages(document.text, longest=4000):
+                yield plain_example(passage, tokenizer)
+
+
+def plain_example(passage: str, tokenizer: Tokenizer) -> list[int]:
+    return [tokenizer.bos_id, *tokenizer.encode(passage), tokenizer.eos_id]
+
+
+def chat_example(passage: str, tokenizer: Tokenizer) -> list[int]:
+    """The passage's opening as the user's turn, its rest as the answer."""
+    opening, rest = split_opening(passage)
+    if not opening or not rest:
+        return plain_example(passage, tokenizer)
+    turns = [Message("user", opening), Message("model", rest)]
+    return format_chat(tokenizer, turns, add_generation_prompt=False).ids
+
+
+def passages(text: str, longest: int) -> Iterator[str]:
+    """Pieces of at most `longest` characters where blank lines allow, so that endings are learned too."""
+    piece = ""
+    for block in re.findall(r".+?(?:\n\n+|\Z)", text, flags=re.DOTALL):
+        if piece and len(piece) + len(block) > longest:
+            yield piece.rstrip("\n")
+            piece = ""
+        piece += block
+    if piece.strip():
+        yield piece.rstrip("\n")
+
+
+def split_opening(passage: str) -> tuple[str, str]:
+    """A passage's beginning, up to a natural pause between 20 and 200 characters, and the rest."""
+    pauses = [m.end() for m in re.finditer(r"[.!?,;:\"'”]\s|\n|。", passage[:200]) if m.end() >= 20]
+    if not pauses:
+        return passage, ""
+    cut = pauses[len(passage) % len(pauses)]
+    return passage[:cut].strip(), passage[cut:].strip()
+
+
+def prepare(corpus: Path, out: Path) -> tuple[Tokenizer, np.ndarray]:
+    """The tokenizer and the packed stream, from `out` if they were made before."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer_file, stream_file = out / "tokenizer.model", out / "stream.npy"
+    found: list[Document] = []
+    if not (tokenizer_file.exists() and stream_file.exists()):
+        found = documents(corpus)
+    if not tokenizer_file.exists():
+        texts = (d.text for d in found if d.split == "train")
+        tokenizer_file.write_bytes(train_tokenizer(texts, VOCAB_SIZE, character_coverage=CHARACTER_COVERAGE))
+    tokenizer = Tokenizer.from_bytes(tokenizer_file.read_bytes())
+    if not stream_file.exists():
+        half = stream_file.with_suffix(".partial.npy")
+        np.save(half, pack(examples(found, tokenizer), tokenizer.bos_id, VOCAB_SIZE))
+        half.rename(stream_file)
+    return tokenizer, np.load(stream_file, mmap_mode="r")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of text files or JSON lines")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the run; resumed if it exists")
+    arguments = parser.parse_args()
+    recipe = run()
+    tokenizer, stream = prepare(arguments.corpus, arguments.out)
+    train(recipe, Blocks(stream, recipe.block, tokenizer.bos_id, recipe.seed), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The operations that model families share. Norms, softmax and rotations are computed in float32.
+
+Letters: B batch, T tokens of this call, S cached or attended tokens, H query heads, G key/value
+heads, K head size, D embedding width.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gemwright.core.weights import Weight
+
+MASKED = -2.3819763e38  # the value of the reference implementations: finite in float32 and bfloat16
+
+
+def rms_norm(x: jax.Array, weight: Weight, epsilon: float) -> jax.Array:
+    """Root mean square norm times (1 + weight), over the last dimension; cast back at the end."""
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+    return (wide * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
+
+
+def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
+    """Bend values smoothly into (-cap, cap)."""
+    return x if cap is None else jnp.tanh(x / cap) * cap
+
+
+def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+    """Rotary position embedding: the first half of a head is paired with its second half.
+
+    Args:
+      x: (B, T, heads, K).
+      positions: (B, T) integers.
+      base: the wavelength base; pair i turns by position / base^(2i/K).
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def attend(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None
+) -> jax.Array:
+    """Grouped-query attention: each of G key heads serves H/G query heads.
+
+    Args:
+      queries: (B, T, H, K), already scaled.
+      keys: (B, S, G, K).
+      values: (B, S, G, K).
+      visible: (B, T, S), true where a query may look.
+      cap: soft cap of the scores, applied before masking.
+
+    Returns:
+      (B, T, H, K), in the dtype of `queries`.
+    """
+    b, t, h, k = queries.shape
+    groups = keys.shape[2]
+    # The heads of a group share their keys, so they join the tokens as rows of one product.
+    rows = queries.reshape(b, t, groups, h // groups, k).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, k)
+    scores = jnp.einsum("bgrk,bsgk->bgrs", rows, keys, preferred_element_type=jnp.float32)
+    scores = soft_cap(scores, cap).reshape(b, groups, h // groups, t, -1)
+    scores = jnp.where(visible[:, None, None], scores, MASKED)
+    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(b, groups, (h // groups) * t, -1)
+    mixed = jnp.einsum("bgrs,bsgk->bgrk", shares, values, preferred_element_type=jnp.float32)
+    mixed = mixed.reshape(b, groups, h // groups, t, k).transpose(0, 3, 1, 2, 4)
+    return mixed.reshape(b, t, h, k).astype(queries.dtype)
+
+
+def causal(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> jax.Array:
+    """Which keys a query sees: none of its future, and at most the last `window` positions.
+
+    Args:
+      query_positions: (B, T).
+      key_positions: (B, S); a negative position is an empty slot or padding, seen by nobody.
+      window: number of keys seen, the query's own included; None for all.
+
+    Returns:
+      (B, T, S) of booleans.
+    """
+    query, key = query_positions[:, :, None], key_positions[:, None, :]
+    visible = (key >= 0) & (key <= query)
+    return visible if window is None else visible & (key > query - window)

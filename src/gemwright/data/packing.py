@@ -1,0 +1,95 @@
+"""Token streams and the batches cut from them.
+
+A stream is one array of token ids in which every document begins with BOS, so that the borders
+need no second array: a token's segment is the number of BOS before it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gemwright.core.module import module
+
+Tokens = np.ndarray
+
+
+@module
+class Batch:
+    """Rows of packed documents, each (rows, length) int32.
+
+    Attributes:
+      inputs: tokens read.
+      targets: the token that follows each of them.
+      positions: position of each token in its document's part of the row.
+      segments: number of the document in the row; documents do not see each other.
+      weights: 1 where the target belongs to the same document, else 0.
+    """
+
+    inputs: Tokens
+    targets: Tokens
+    positions: Tokens
+    segments: Tokens
+    weights: Tokens
+
+
+def pack(documents: Iterable[list[int]], bos: int, vocab_size: int) -> Tokens:
+    """Join documents, each beginning with BOS, into one stream of the smallest fitting integers.
+
+    Raises:
+      ValueError: if a document does not begin with BOS, or has a second one.
+    """
+    dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+    parts: list[Tokens] = []
+    for number, document in enumerate(documents):
+        part = np.asarray(document, dtype)
+        if not len(part) or part[0] != bos or (part[1:] == bos).any():
+            raise ValueError(f"document {number}: expected exactly one BOS ({bos}), at its beginning; got {document[:8]}")
+        parts.append(part)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def rows_to_batch(rows: Tokens, bos: int) -> Batch:
+    """Split (n, length + 1) rows of a stream into what a training step reads."""
+    rows = rows.astype(np.int32)
+    starts = rows == bos
+    segments = np.cumsum(starts, axis=1, dtype=np.int32)
+    index = np.broadcast_to(np.arange(rows.shape[1], dtype=np.int32), rows.shape)
+    begun = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    weights = (segments[:, 1:] == segments[:, :-1]).astype(np.int32)
+    return Batch(rows[:, :-1], rows[:, 1:], (index - begun)[:, :-1], segments[:, :-1], weights)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A stream cut into blocks and dealt out in an order that the seed fixes.
+
+    The batch of a step is a function of the step alone, so that a resumed run sees the same data.
+    """
+
+    stream: Tokens
+    block: int
+    bos: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"{len(self.stream)} tokens do not fill one block of {self.block}: give more text")
+
+    @property
+    def count(self) -> int:
+        return (len(self.stream) - 1) // self.block
+
+    def batch(self, step: int, blocks: int, length: int) -> Batch:
+        """The rows of one step: `blocks` blocks, each cut into rows of `length` tokens."""
+        if self.block % length:
+            raise ValueError(f"a block of {self.block} tokens does not divide into rows of {length}")
+        wanted = range(step * blocks, (step + 1) * blocks)
+        starts = np.array([self._deal(number) for number in wanted]) * self.block
+        offsets = np.arange(0, self.block, length)[:, None] + np.arange(length + 1)
+        rows = self.stream[(starts[:, None, None] + offsets).reshape(-1, length + 1)]
+        return rows_to_batch(rows, self.bos)
+
+    def _deal(self, number: int) -> int:
+        epoch, index = divmod(number, self.count)
+        return int(np.random.default_rng([self.seed, epoch]).permutation(self.count)[index])

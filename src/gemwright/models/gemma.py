@@ -1,0 +1,297 @@
+"""Gemma 1, CodeGemma and Gemma 2: decoders with rotary, grouped-query attention and gated MLPs.
+
+Gemma 2 differs by data alone: soft caps, a sliding window in every other layer, norms after each
+branch. Values: google-deepmind/gemma `gemma/gm/nn/_gemma.py`, google/gemma_pytorch `gemma/config.py`.
+Numerics are those of gemma_pytorch and Hugging Face: norms, softmax and rotations in float32.
+
+Letters: B batch, T tokens, D embedding width, H query heads, G key/value heads, K head size,
+F width of one MLP branch, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from gemwright.core.cache import KVCache, cached_attention
+from gemwright.core.module import Spec, module
+from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
+from gemwright.core.weights import Weight, project
+
+# ---------------------------------------------------------------------------------------- config
+
+
+@dataclass(frozen=True)
+class Config:
+    """All constants of a model.
+
+    Attributes:
+      windows: tokens seen by each layer, its pattern repeated over the layers; None sees all.
+      query_scale: factor on the rotated queries.
+      attention_cap, final_cap: soft caps on the scores and on the logits.
+      post_norms: whether each branch is normed again before it is added.
+      max_positions: the longest context the model was made for.
+    """
+
+    family: str
+    vocab_size: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    query_scale: float
+    windows: tuple[int | None, ...] = (None,)
+    attention_cap: float | None = None
+    final_cap: float | None = None
+    post_norms: bool = False
+    rope_base: float = 10_000.0
+    norm_epsilon: float = 1e-6
+    max_positions: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd; rotary embedding pairs its halves")
+
+    def window(self, layer: int) -> int | None:
+        return self.windows[layer % len(self.windows)]
+
+
+def gemma1(**sizes: int) -> Config:
+    """A Gemma 1 of any size. `sizes` are the integer fields of `Config`."""
+    return Config(family="gemma", query_scale=sizes["head_dim"] ** -0.5, **sizes)
+
+
+def gemma2(window: int = 4096, query_scale: float | None = None, **sizes: int) -> Config:
+    """A Gemma 2 of any size: even layers see a window, odd ones everything."""
+    return Config(
+        family="gemma2",
+        query_scale=query_scale or sizes["head_dim"] ** -0.5,
+        windows=(window, None),
+        attention_cap=50.0,
+        final_cap=30.0,
+        post_norms=True,
+        **sizes,
+    )
+
+
+_GEMMA_2B = gemma1(
+    vocab_size=256_000, embed_dim=2048, num_layers=18, num_heads=8, num_kv_heads=1, head_dim=256, mlp_dim=16_384
+)
+_GEMMA_7B = gemma1(
+    vocab_size=256_000, embed_dim=3072, num_layers=28, num_heads=16, num_kv_heads=16, head_dim=256, mlp_dim=24_576
+)
+
+PRESETS: dict[str, Config] = {
+    "gemma-2b": _GEMMA_2B,
+    "gemma-7b": _GEMMA_7B,
+    "codegemma-2b": _GEMMA_2B,
+    "codegemma-7b": _GEMMA_7B,
+    "gemma2-2b": gemma2(
+        vocab_size=256_000, embed_dim=2304, num_layers=26, num_heads=8, num_kv_heads=4, head_dim=256, mlp_dim=9216
+    ),
+    "gemma2-9b": gemma2(
+        vocab_size=256_000, embed_dim=3584, num_layers=42, num_heads=16, num_kv_heads=8, head_dim=256, mlp_dim=14_336
+    ),
+    "gemma2-27b": gemma2(
+        vocab_size=256_000,
+        embed_dim=4608,
+        num_layers=46,
+        num_heads=32,
+        num_kv_heads=16,
+        head_dim=128,
+        mlp_dim=36_864,
+        query_scale=(4608 / 32) ** -0.5,  # the width a head would have, not the one it has
+    ),
+}
+
+# ----------------------------------------------------------------------------------------- parts
+
+
+@dataclass(frozen=True)
+class Step:
+    """What every layer of one call shares.
+
+    Attributes:
+      positions: (B, T); -1 marks padding.
+      segments: (B, T) of packed documents that do not see each other, or None.
+    """
+
+    positions: jax.Array
+    segments: jax.Array | None = None
+
+    def visible(self, window: int | None) -> jax.Array:
+        seen = causal(self.positions, self.positions, window)
+        if self.segments is None:
+            return seen
+        return seen & (self.segments[:, :, None] == self.segments[:, None, :])
+
+
+@module
+class Attention:
+    query: Weight  # (H, K, D)
+    key: Weight  # (G, K, D)
+    value: Weight  # (G, K, D)
+    output: Weight  # (D, H, K)
+
+    @staticmethod
+    def specs(config: Config) -> "Attention":
+        d, h, g, k = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
+        return Attention(
+            query=Spec((h, k, d), ("heads", "head_dim", "embed")),
+            key=Spec((g, k, d), ("kv_heads", "head_dim", "embed")),
+            value=Spec((g, k, d), ("kv_heads", "head_dim", "embed")),
+            output=Spec((d, h, k), ("embed", "heads", "head_dim"), inputs=2),
+        )
+
+    def __call__(
+        self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
+    ) -> tuple[jax.Array, KVCache | None]:
+        queries = rotate(project(x, self.query), step.positions, config.rope_base) * config.query_scale
+        keys = rotate(project(x, self.key), step.positions, config.rope_base)
+        values = project(x, self.value)
+        if cache is None:
+            mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
+        else:
+            mixed, cache = cached_attention(
+                queries, keys, values, step.positions, cache, window, config.attention_cap
+            )
+        return project(mixed, self.output, inputs=2), cache
+
+
+@module
+class MLP:
+    gate: Weight  # (F, D)
+    up: Weight  # (F, D)
+    down: Weight  # (D, F)
+
+    @staticmethod
+    def specs(config: Config) -> "MLP":
+        d, f = config.embed_dim, config.mlp_dim
+        return MLP(
+            gate=Spec((f, d), ("mlp", "embed")),
+            up=Spec((f, d), ("mlp", "embed")),
+            down=Spec((d, f), ("embed", "mlp")),
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        opened = jax.nn.gelu(project(x, self.gate), approximate=True)
+        return project(opened * project(x, self.up), self.down)
+
+
+@module
+class Block:
+    attention_norm: Weight  # (D,)
+    attention: Attention
+    attention_post_norm: Weight | None  # (D,), Gemma 2
+    mlp_norm: Weight  # (D,)
+    mlp: MLP
+    mlp_post_norm: Weight | None  # (D,), Gemma 2
+
+    @staticmethod
+    def specs(config: Config) -> "Block":
+        norm = Spec((config.embed_dim,), ("embed",), init="zeros")
+        post_norm = norm if config.post_norms else None
+        return Block(norm, Attention.specs(config), post_norm, norm, MLP.specs(config), post_norm)
+
+    def __call__(
+        self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
+    ) -> tuple[jax.Array, KVCache | None]:
+        def norm(value: jax.Array, weight: Weight | None) -> jax.Array:
+            return value if weight is None else rms_norm(value, weight, config.norm_epsilon)
+
+        mixed, cache = self.attention(norm(x, self.attention_norm), step, window, cache, config)
+        x = x + norm(mixed, self.attention_post_norm)
+        x = x + norm(self.mlp(norm(x, self.mlp_norm)), self.mlp_post_norm)
+        return x, cache
+
+
+# ----------------------------------------------------------------------------------------- model
+
+
+@module
+class Gemma:
+    embedding: Weight  # (V, D), also the head
+    layers: tuple[Block, ...]
+    final_norm: Weight  # (D,)
+
+    @staticmethod
+    def specs(config: Config) -> "Gemma":
+        return Gemma(
+            embedding=Spec((config.vocab_size, config.embed_dim), ("vocab", "embed")),
+            layers=(Block.specs(config),) * config.num_layers,
+            final_norm=Spec((config.embed_dim,), ("embed",), init="zeros"),
+        )
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        config: Config,
+        *,
+        positions: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        cache: tuple[KVCache, ...] | None = None,
+    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
+        """The hidden states from which `logits` reads the next token.
+
+        Args:
+          tokens: (B, T) integers.
+          config: the constants the weights were made for.
+          positions: (B, T), 0 to T-1 unless given; -1 marks padding.
+          segments: (B, T); tokens of different segments do not see each other. Not with a cache.
+          cache: one a layer; None attends to these tokens alone.
+
+        Returns:
+          (B, T, D) after the final norm, and the cache with these tokens in it.
+        """
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        step = Step(positions, segments)
+        x = self.embed(tokens, config)
+        new_cache: list[KVCache] = []
+        for index, block in enumerate(self.layers):
+            x, kept = block(x, step, config.window(index), None if cache is None else cache[index], config)
+            if kept is not None:
+                new_cache.append(kept)
+        return rms_norm(x, self.final_norm, config.norm_epsilon), tuple(new_cache) or None
+
+    def embed(self, tokens: jax.Array, config: Config) -> jax.Array:
+        """(B, T, D): rows of the embedding times sqrt(D), rounded as the reference rounds it."""
+        rows = self.embedding[tokens]
+        return rows * jnp.asarray(math.sqrt(config.embed_dim), rows.dtype)
+
+    def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
+        """(..., D) -> (..., V) in float32, through the tied embedding and the final cap."""
+        return soft_cap(project(hidden, self.embedding).astype(jnp.float32), config.final_cap)
+
+
+def cache_slots(config: Config, layer: int, capacity: int) -> int:
+    """Slots of a layer's cache for sequences of up to `capacity` tokens: a window needs no more."""
+    window = config.window(layer)
+    return capacity if window is None else min(capacity, window)
+
+
+def resized(config: Config, vocab_size: int) -> Config:
+    """The same model over another vocabulary."""
+    return replace(config, vocab_size=vocab_size)
+
+
+# ------------------------------------------------------------------------------------ name table
+
+HUGGING_FACE_NAMES: Sequence[tuple[str, str]] = (
+    ("embedding", "model.embed_tokens.weight"),
+    ("final_norm", "model.norm.weight"),
+    ("layers.*.attention_norm", "model.layers.*.input_layernorm.weight"),
+    ("layers.*.attention.query", "model.layers.*.self_attn.q_proj.weight"),
+    ("layers.*.attention.key", "model.layers.*.self_attn.k_proj.weight"),
+    ("layers.*.attention.value", "model.layers.*.self_attn.v_proj.weight"),
+    ("layers.*.attention.output", "model.layers.*.self_attn.o_proj.weight"),
+    ("layers.*.mlp.gate", "model.layers.*.mlp.gate_proj.weight"),
+    ("layers.*.mlp.up", "model.layers.*.mlp.up_proj.weight"),
+    ("layers.*.mlp.down", "model.layers.*.mlp.down_proj.weight"),
+)

@@ -1,0 +1,39 @@
+"""What a model is really given: ids, pieces and their origin, as a table."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from gemwright.text.prompt import FormattedPrompt, Part
+from gemwright.text.tokenizer import Tokenizer
+
+_STYLES: dict[Part, str] = {"template": "dim", "system": "magenta", "user": "cyan", "model": "green", "code": "cyan"}
+
+
+def token_table(tokenizer: Tokenizer, prompt: FormattedPrompt) -> Table:
+    """One line a token: position, id, piece and which part wrote it."""
+    table = _table("part")
+    for position, (i, part) in enumerate(zip(prompt.ids, prompt.parts, strict=True)):
+        table.add_row(str(position), str(i), visible_piece(tokenizer, i), part, style=_STYLES[part])
+    return table
+
+
+def piece_table(tokenizer: Tokenizer, ids: Sequence[int]) -> Table:
+    """One line a token: position, id and piece."""
+    table = _table()
+    for position, i in enumerate(ids):
+        table.add_row(str(position), str(i), visible_piece(tokenizer, i))
+    return table
+
+
+def visible_piece(tokenizer: Tokenizer, i: int) -> Text:
+    """A piece with line breaks and other invisible characters escaped; never read as markup."""
+    return Text(repr(tokenizer.piece(i))[1:-1])
+
+
+def _table(*more: str) -> Table:
+    table = Table("position", "id", "piece", *more, box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.justify = "right"
+    return table

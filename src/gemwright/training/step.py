@@ -1,0 +1,38 @@
+"""One step: loss, gradient, update."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gemwright.core.module import module
+from gemwright.data.packing import Batch
+from gemwright.models.gemma import Config, Gemma
+
+
+@module
+class State:
+    """What a step changes: weights, optimizer state and the number of steps done."""
+
+    weights: Gemma
+    optimizer: Any
+    step: jax.Array
+
+
+def next_token_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
+    """Mean cross entropy in nats over the targets that belong to their row's document."""
+    hidden, _ = weights(batch.inputs, config, positions=batch.positions, segments=batch.segments)
+    logits = weights.logits(hidden, config)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+def train_step(
+    state: State, batch: Batch, config: Config, optimizer: optax.GradientTransformation
+) -> tuple[State, jax.Array]:
+    """The state after one update, and the loss before it."""
+    loss, gradient = jax.value_and_grad(next_token_loss)(state.weights, batch, config)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.weights)
+    weights: Any = optax.apply_updates(state.weights, updates)  # pyright: ignore[reportArgumentType]
+    return State(weights, optimizer_state, state.step + 1), loss
