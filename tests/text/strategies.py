@@ -16,3 +16,6 @@ white_space = st.sampled_from(["\n\n", "  ", "\t\t\t", "\r\n", " ", "<b>", "</ta
 
 hostile = st.lists(st.one_of(plain, steering, fragments, white_space), max_size=8).map("".join)
 """Text in which control pieces are spelled, whole, cut and overlapping."""
+
+spaced = st.lists(st.one_of(plain, white_space), max_size=6).map("".join)
+"""Text with runs of white space and HTML tags, which have pieces of their own."""

@@ -9,7 +9,6 @@ F width of one MLP branch, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 
 from gemwright.core.cache import KVCache, cached_attention
 from gemwright.core.module import Spec, module
+from gemwright.core.names import NameTable
 from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
 from gemwright.core.weights import Weight, project
 
@@ -283,7 +283,7 @@ def resized(config: Config, vocab_size: int) -> Config:
 
 # ------------------------------------------------------------------------------------ name table
 
-HUGGING_FACE_NAMES: Sequence[tuple[str, str]] = (
+_SHARED_NAMES: NameTable = (
     ("embedding", "model.embed_tokens.weight"),
     ("final_norm", "model.norm.weight"),
     ("layers.*.attention_norm", "model.layers.*.input_layernorm.weight"),
@@ -295,3 +295,18 @@ HUGGING_FACE_NAMES: Sequence[tuple[str, str]] = (
     ("layers.*.mlp.up", "model.layers.*.mlp.up_proj.weight"),
     ("layers.*.mlp.down", "model.layers.*.mlp.down_proj.weight"),
 )
+
+HUGGING_FACE_NAMES: dict[str, NameTable] = {
+    "gemma": (
+        *_SHARED_NAMES,
+        ("layers.*.mlp_norm", "model.layers.*.post_attention_layernorm.weight"),  # after attention, before the MLP
+    ),
+    "gemma2": (
+        *_SHARED_NAMES,
+        ("layers.*.attention_post_norm", "model.layers.*.post_attention_layernorm.weight"),
+        ("layers.*.mlp_norm", "model.layers.*.pre_feedforward_layernorm.weight"),
+        ("layers.*.mlp_post_norm", "model.layers.*.post_feedforward_layernorm.weight"),
+    ),
+}
+"""By family: a weight's name here, and in a Hugging Face checkpoint. Both are row-major (out, in); ours only
+keeps heads apart, so that a stored matrix is the weight reshaped."""
