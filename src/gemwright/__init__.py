@@ -1,0 +1,33 @@
+"""Gemwright: the whole life of a Gemma model in one library.
+
+    import gemwright
+    model = gemwright.load()                        # the small default model; or a folder, or a hub name
+    model.generate("Once upon a time", max_new_tokens=60, temperature=0.7)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gemwright.conversation import Conversation as Conversation
+    from gemwright.model import Completion as Completion
+    from gemwright.model import Model as Model
+    from gemwright.model import load as load
+    from gemwright.text.chat import Message as Message
+
+_HOMES = {
+    "load": "gemwright.model",
+    "Model": "gemwright.model",
+    "Completion": "gemwright.model",
+    "Conversation": "gemwright.conversation",
+    "Message": "gemwright.text.chat",
+}
+
+__all__ = ["Completion", "Conversation", "Message", "Model", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that `gemwright --help` starts at once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gemwright' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -69,8 +69,8 @@ def symbol_bytes() -> bytes:
 
 @pytest.fixture(scope="session")
 def json_bytes(model_bytes: bytes) -> bytes:
-    """A `tokenizer.json` laid out as Gemma's: BPE with byte fallback, control and text pieces as added tokens."""
-    from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+    """A `tokenizer.json` laid out as Gemma's: BPE with byte fallback, added tokens, BOS put in front if asked to."""
+    from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers import Tokenizer as Library
 
     source = Tokenizer.from_bytes(model_bytes)
@@ -84,9 +84,13 @@ def json_bytes(model_bytes: bytes) -> bytes:
     library.decoder = decoders.Sequence(
         [decoders.Replace(control.WORD_BOUNDARY, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    steering = (control.PAD_PIECE, control.EOS_PIECE, control.BOS_PIECE, control.UNK_PIECE, *control.CONTROL_PIECES)
-    library.add_special_tokens([AddedToken(piece, normalized=False) for piece in steering])
-    library.add_tokens([AddedToken(piece, normalized=False) for piece in control.TEXT_PIECES])
+    special = ("<pad>", "<eos>", "<bos>", "<unk>", control.START_OF_TURN, control.END_OF_TURN)
+    others = (*control.CONTROL_PIECES, *control.TEXT_PIECES)  # Gemma's file marks no more than those as special
+    library.add_special_tokens([AddedToken(piece, normalized=False) for piece in special])
+    library.add_tokens([AddedToken(piece, normalized=False) for piece in others if piece not in special])
+    library.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[(control.BOS_PIECE, control.BOS)]
+    )
     return library.to_str().encode()
 
 

@@ -1,4 +1,4 @@
-"""The room's two readers against the libraries of their files, on whole real files."""
+"""The room's two readers against the libraries of their files, on real files."""
 
 import sysconfig
 from pathlib import Path
@@ -17,10 +17,13 @@ def python_library() -> list[Path]:
     return files[::6]
 
 
+CHARACTERS = 30_000  # of each file: `tokenizers` takes seconds for more
+
+
 def assert_agrees(data: bytes, files: list[Path]) -> None:
     tokenizer = Tokenizer.from_bytes(data)
     for file in files:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")[:CHARACTERS]
         ids = tokenizer.encode(text)
         assert ids == library_ids(data, text), file
         assert tokenizer.decode(ids) == text, file

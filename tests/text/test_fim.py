@@ -70,5 +70,4 @@ def _rename(data: bytes, name: bytes, new: bytes) -> bytes:
     shorter = len(name) - len(new)
     record = bytes([data[at - 1] - shorter])
     end = at + 2 + len(name)
-    renamed = data[: at - 1] + record + b"\x0a" + bytes([len(new)]) + new + data[end:]
-    return renamed.replace(b"," + name + b",", b"," + new + b",")
+    return data[: at - 1] + record + b"\x0a" + bytes([len(new)]) + new + data[end:]

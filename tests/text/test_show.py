@@ -9,9 +9,9 @@ from gemwright.text.tokenizer import Tokenizer
 
 
 def printed(table: Table) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(table)
-    return [line.split() for line in console.file.getvalue().splitlines()[1:]]  # pyright: ignore[reportAttributeAccessIssue]
+    output = io.StringIO()
+    Console(file=output, width=200).print(table)
+    return [line.split() for line in output.getvalue().splitlines()[1:]]
 
 
 def test_the_table_shows_ids_pieces_and_the_template(tokenizer: Tokenizer) -> None:

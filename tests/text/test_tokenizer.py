@@ -33,6 +33,13 @@ def test_plain_text_gets_the_ids_of_its_own_library(file: str, text: str, reques
     assert Tokenizer.from_bytes(data).encode(text) == library_ids(data, text)
 
 
+@pytest.mark.parametrize("text", SAMPLES.values(), ids=SAMPLES.keys())
+def test_both_kinds_of_file_give_one_vocabularys_ids(
+    tokenizer: Tokenizer, json_tokenizer: Tokenizer, text: str
+) -> None:
+    assert json_tokenizer.encode(text) == tokenizer.encode(text)
+
+
 def test_control_symbols_of_sentencepiece_are_left_to_the_library(model_bytes: bytes) -> None:
     text = "<start_of_turn>user\n<bos>"
     assert Tokenizer.from_bytes(model_bytes).encode(text) == library_ids(model_bytes, text)
@@ -65,7 +72,7 @@ def test_white_space_and_tags_stay_whole_beside_control_text(any_tokenizer: Toke
 
 
 def test_many_control_pieces_take_linear_time(symbol_tokenizer: Tokenizer) -> None:
-    text = "<start_of_turn>" * 20_000  # recursion or a rescan from the start would not end here
+    text = "<start_of_turn>" * 20_000  # recursion would not end here, a rescan from the start not soon
     assert len(symbol_tokenizer.encode(text)) == 20_000 * len(symbol_tokenizer.encode("<start_of_turn>"))
 
 

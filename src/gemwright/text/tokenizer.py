@@ -6,13 +6,13 @@ lays out a prompt puts those in, by id.
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from gemwright.text import control
 from gemwright.text.backends import Backend, JsonBackend, SentencePieceBackend
+from gemwright.text.cutting import ControlCutter
 
 _FILES = ("tokenizer.model", "tokenizer.json")  # the first found wins: the .model is the original
 
@@ -62,7 +62,8 @@ class Tokenizer:
         ids = self._backend.encode(text)
         if self._backend.control.isdisjoint(ids):
             return ids
-        return [i for part in self._cut(text) for i in self._encode_part(part)]
+        # The control pieces' type or flag in the file decides whether the library finds them in text.
+        return [i for part in self._cutter.parts(text) for i in self._encode_part(part)]
 
     def decode(self, ids: Iterable[int], *, skip_control: bool = True) -> str:
         """The text of ids; bytes that are no UTF-8 become U+FFFD.
@@ -159,25 +160,13 @@ class Tokenizer:
         return {self._spelled[i]: i for i in text_ids if len(self._spelled[i]) == 1}
 
     @cached_property
-    def _control_piece(self) -> re.Pattern[str]:
-        names = (self._backend.pieces[i] for i in self._backend.control)
-        return re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name))
+    def _cutter(self) -> ControlCutter:
+        return ControlCutter(self._backend.pieces[i] for i in self._backend.control)
 
     def _check_id(self, i: int) -> int:
         if not 0 <= i < self.vocab_size:
             raise ValueError(f"id {i} is outside the vocabulary: expected 0 to {self.vocab_size - 1}")
         return i
-
-    def _cut(self, text: str) -> Iterator[str]:
-        """Parts of a text, none of which spells a control piece: each is cut after its first character."""
-        start = 0
-        match = self._control_piece.search(text)
-        while match:
-            cut = match.start() + 1
-            yield text[start:cut]
-            start = cut
-            match = self._control_piece.search(text, cut)
-        yield text[start:]
 
     def _encode_part(self, part: str) -> list[int]:
         ids = self._backend.encode(part)

@@ -1,0 +1,59 @@
+"""A folder that appears whole or not at all."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gemwright.checkpoints.errors import CheckpointError
+
+
+@contextmanager
+def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling to write into; it takes the folder's name when the block ends well.
+
+    On any failure, an interruption by the keyboard included, the sibling is removed and what was
+    there before stays.
+
+    Args:
+      overwrite: replace a folder that holds a checkpoint.
+
+    Raises:
+      CheckpointError: if the folder holds something and may not be replaced.
+    """
+    folder = folder.resolve()  # through a link, so that the link stays one
+    _check_target(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
+    partial.mkdir()
+    try:
+        yield partial
+        _publish(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a folder to write into, found a file; choose another name")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{folder}: is there already and not empty; choose another name or say to overwrite it")
+    if not (folder / "config.json").is_file():  # a slip of the hand must not delete a home folder
+        raise CheckpointError(f"{folder}: expected a checkpoint to overwrite, found no config.json in it; remove it first")
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    old = partial.with_name(partial.name + "-old")
+    folder.rename(old)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

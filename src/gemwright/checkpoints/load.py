@@ -1,0 +1,110 @@
+"""From a folder to a model: constants, weights, tokenizer.
+
+Everything that can be checked is checked before the first weight is read: the constants, the
+headers of the files, the names and shapes of all tensors, the vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_config import read_config
+from gemwright.checkpoints.hf_tensors import match_tensors, open_tensors
+from gemwright.checkpoints.orbax import is_flax, match_flax, open_flax
+from gemwright.checkpoints.placing import place
+from gemwright.checkpoints.stored import StoredWeight, kept_dtype, wanted_dtype
+from gemwright.core.module import Spec, count, map_specs
+from gemwright.core.sharding import sharding_of
+from gemwright.models.gemma import Config, Gemma
+from gemwright.text.tokenizer import Tokenizer, load_tokenizer
+
+Progress = Callable[[int, int], None]
+"""Called with the number of parameters done and of those in all."""
+
+_PADDING = 128  # rows: embeddings are padded to a multiple of this at most
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as a folder keeps it.
+
+    Attributes:
+      tokenizer: None if the folder has none.
+      folder: where it was read.
+    """
+
+    config: Config
+    weights: Gemma
+    tokenizer: Tokenizer | None
+    folder: Path
+
+
+def load_checkpoint(
+    folder: Path, *, dtype: Any = None, mesh: jax.sharding.Mesh | None = None, progress: Progress | None = None
+) -> Checkpoint:
+    """Read a model from a folder: Hugging Face's, or Google's Flax release of it (an Orbax folder).
+
+    On the CPU, weights that need no conversion are the file's own memory, mapped: do not write into
+    the files while the model lives (replacing or deleting them does no harm).
+
+    Args:
+      dtype: of the weights, float32 or bfloat16; None keeps each as stored, float16 as float32.
+      mesh: devices to spread the weights over; each reads its own part alone.
+      progress: told after each weight.
+
+    Raises:
+      CheckpointError: if something is missing, damaged or does not fit together; names file and
+        tensor, what was expected and found.
+    """
+    folder, wanted = Path(folder), wanted_dtype(dtype)
+    config, stored = _open(folder)
+    for weight in stored.values():
+        kept_dtype(weight)
+    tokenizer = _optional_tokenizer(folder)
+    _check_vocabulary(folder, config, tokenizer)
+
+    done, total = 0, count(Gemma.specs(config))
+
+    def read(name: str, spec: Spec) -> jax.Array:
+        nonlocal done
+        weight = stored[name]
+        sharding = None if mesh is None else sharding_of(spec, mesh)
+        array = place(weight.read(spec.shape), wanted or kept_dtype(weight), sharding, weight.release)
+        done += spec.size
+        if progress:
+            progress(done, total)
+        return array
+
+    return Checkpoint(config, map_specs(read, Gemma.specs(config)), tokenizer, folder)
+
+
+def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight]]:
+    """The constants, and where each weight lies."""
+    if is_flax(folder):
+        tensors = open_flax(folder)
+        return match_flax(tensors)
+    config = read_config(folder)
+    return config, match_tensors(folder, config, open_tensors(folder))
+
+
+def _optional_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's, or for a Flax release the one beside it."""
+    for place_ in (folder, folder.parent) if is_flax(folder) else (folder,):
+        try:
+            return load_tokenizer(place_)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _check_vocabulary(folder: Path, config: Config, tokenizer: Tokenizer | None) -> None:
+    """A tokenizer has one piece a row; rows may be padded after the last piece."""
+    if tokenizer and not 0 <= config.vocab_size - tokenizer.vocab_size < _PADDING:
+        raise CheckpointError(
+            f"{folder}: {tokenizer.file_name}: expected the vocabulary of {config.vocab_size} pieces that the model "
+            f"was made for, found {tokenizer.vocab_size}; put the model's own tokenizer there"
+        )

@@ -1,0 +1,118 @@
+"""`gemwright chat`: talk to a model."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gemwright.cli import options
+
+if TYPE_CHECKING:
+    from gemwright.conversation import Conversation
+
+_HELP = "/new begins a new conversation, /exit or Ctrl-D ends, Ctrl-C ends an answer."
+
+
+def chat(
+    model: options.ModelArgument = None,
+    prompt: Annotated[str | None, typer.Option(help="Answer this alone and exit; so does piped input.")] = None,
+    system: Annotated[str, typer.Option(help="Instructions, folded into the first user turn.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens an answer has at most.")] = 512,
+    temperature: options.Temperature = 0.7,
+    top_k: options.TopK = 0,
+    top_p: options.TopP = 0.95,
+    min_p: options.MinP = 0.05,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    seed: options.Seed = 0,
+    stop: options.Stop = None,
+    show_tokens: Annotated[bool, typer.Option("--show-tokens", help="Show the prompt's ids and pieces.")] = False,
+    dtype: options.DType = None,
+    revision: options.Revision = None,
+) -> None:
+    """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
+    if not prompt and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+        if not prompt.strip():
+            raise ValueError("nothing to answer: standard input is empty; give --prompt, or a terminal to chat in")
+    from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
+    from gemwright.model import load
+
+    conversation = Conversation(load(model, dtype=dtype, revision=revision), system=system)
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop or (),
+    }
+    if prompt:
+        _answer(conversation, prompt, settings, show_tokens)
+    else:
+        _talk(conversation, settings, show_tokens)
+
+
+def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: bool) -> None:
+    from gemwright.inference.session import ContextFull
+
+    name = conversation.model.folder.name
+    print(f"{name}, context {conversation.model.config.max_positions} tokens. {_HELP}", file=sys.stderr)
+    for line in _lines():
+        if line in ("/exit", "/quit"):
+            return
+        if line == "/new":
+            conversation.clear()
+        elif line == "/help":
+            print(_HELP, file=sys.stderr)
+        elif line:
+            try:
+                _answer(conversation, line, settings, show_tokens)
+            except ContextFull as error:
+                conversation.messages.pop()
+                print(f"error: {error}", file=sys.stderr)
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, until Ctrl-D; Ctrl-C drops a line."""
+    try:
+        import readline  # noqa: F401  # line editing and history, where the system has it
+    except ModuleNotFoundError:
+        pass
+    while True:
+        try:
+            yield input("> ").strip()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+
+
+def _answer(conversation: "Conversation", text: str, settings: dict[str, Any], show_tokens: bool) -> None:
+    dropped = conversation.dropped
+    answer = conversation.send(text, **settings)
+    if show_tokens:
+        _show_prompt(conversation, settings["max_new_tokens"])
+    with closing(answer):
+        try:
+            for part in answer:
+                print(part, end="", flush=True)
+        except KeyboardInterrupt:
+            print(" [interrupted]", end="")
+    print()
+    if conversation.dropped > dropped:
+        gone = conversation.dropped - dropped
+        print(f"(the context was full: the {gone} oldest turns were dropped)", file=sys.stderr)
+
+
+def _show_prompt(conversation: "Conversation", max_new_tokens: int) -> None:
+    from rich.console import Console
+
+    from gemwright.text.show import token_table
+
+    table = token_table(conversation.model.tokenizer, conversation.prompt(max_new_tokens))
+    Console(stderr=True).print(table)

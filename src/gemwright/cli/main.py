@@ -1,0 +1,43 @@
+"""The `gemwright` command: one file a verb, assembled here."""
+
+import os
+import sys
+
+import typer
+
+from gemwright.cli import tokenizer
+from gemwright.cli.chat import chat
+from gemwright.cli.convert import convert
+from gemwright.cli.generate import generate
+from gemwright.cli.models import models
+from gemwright.cli.summary import summary
+
+app = typer.Typer(
+    name="gemwright",
+    help="The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (chat, generate, models, summary, convert):
+    app.command()(verb)
+app.add_typer(tokenizer.app, name="tokenizer")
+
+
+def main() -> None:
+    """Run the command. What a user can mend is one line on standard error and exit code 1, never a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        print("error: not enough memory for this; `gemwright summary MODEL` tells what it needs", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A conversation with a model: its turns, and the cache that grows with them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gemwright.inference.sampling import Sampling
+from gemwright.inference.session import ContextFull, Session
+from gemwright.model import Model
+from gemwright.text.chat import Message, format_chat
+from gemwright.text.prompt import FormattedPrompt
+
+
+class Conversation:
+    """Turns of one chat. The cache of the turns so far is reused; the oldest make room when the context is full.
+
+    Attributes:
+      messages: the turns so far, answers included.
+      dropped: turns left out so far because the context was full.
+      reused: tokens of the last prompt that were in the cache already.
+    """
+
+    def __init__(self, model: Model, messages: Sequence[Message | dict[str, str]] = (), system: str = "") -> None:
+        self.model = model
+        self.messages = [_message(message) for message in messages]
+        if system:
+            self.messages.insert(0, Message("system", system))
+        self.dropped = 0
+        self.reused = 0
+        self._session: Session | None = None
+
+    def clear(self) -> None:
+        """Forget all turns but the system text."""
+        self.messages = [message for message in self.messages if message.role == "system"]
+
+    def send(self, text: str, max_new_tokens: int = 512, **options: Any) -> Iterator[str]:
+        """Add a user turn and stream the answer to it. `options` are those of `stream_answer`."""
+        self.messages.append(Message("user", text))
+        return self.stream_answer(max_new_tokens, **options)
+
+    def answer(self, max_new_tokens: int = 512, **options: Any) -> str:
+        """The answer to the last user turn."""
+        return "".join(self.stream_answer(max_new_tokens, **options))
+
+    def stream_answer(self, max_new_tokens: int = 512, *, stop: Sequence[str] = (), **sampling: Any) -> Iterator[str]:
+        """Stream the answer to the last user turn and add it to the messages.
+
+        An answer that is interrupted, by closing the iterator or by Ctrl-C, is kept as far as it went.
+
+        Raises:
+          ContextFull: if the last turn alone does not fit the context.
+        """
+        chosen = Sampling(**sampling)
+        prompt = self.prompt(max_new_tokens)
+        session = self._session or Session(self.model.weights, self.model.config, rows=1, capacity=len(prompt.ids))
+        self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer
+        self.reused = session.advance_to(prompt.ids)
+        parts: list[str] = []
+        try:
+            for part in self.model.stream_session(session, max_new_tokens, stop, chosen):
+                parts.append(part)
+                yield part
+            self._session = session
+        finally:
+            self.messages.append(Message("model", "".join(parts)))
+
+    def prompt(self, max_new_tokens: int = 512) -> FormattedPrompt:
+        """The ids that the next answer goes on from; drops the oldest turns that do not fit beside the answer."""
+        limit = self.model.config.max_positions
+        room = limit - min(max_new_tokens, limit // 2)
+        while True:
+            prompt = format_chat(self.model.tokenizer, self.messages)
+            if len(prompt.ids) <= room:
+                return prompt
+            first = 1 if self.messages[0].role == "system" else 0
+            if len(self.messages) - first < 3:
+                if len(prompt.ids) < limit:
+                    return prompt
+                raise ContextFull(f"{len(prompt.ids)} tokens do not fit the context of {limit}: shorten the message")
+            del self.messages[first : first + 2]
+            self.dropped += 2
+
+
+def _message(message: Message | dict[str, str]) -> Message:
+    if isinstance(message, Message):
+        return message
+    missing = {"role", "content"} - message.keys()
+    if missing:
+        raise ValueError(f"a message needs role and content, found {sorted(message)}")
+    return Message(message["role"], message["content"])  # pyright: ignore[reportArgumentType]  # checked by Message

@@ -1,0 +1,162 @@
+"""How the next token is chosen from logits.
+
+Filters cut at a threshold that is searched for over the 31 bits of a non-negative float32, which
+costs a few passes over the vocabulary and no sort.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.core.module import module
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. The defaults are greedy.
+
+    Attributes:
+      temperature: divides the logits; 0 takes the likeliest token.
+      top_k: keep the k likeliest tokens (and ties); 0 keeps all.
+      top_p: keep the smallest set of likeliest tokens with at least this share; 1 keeps all.
+      min_p: keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
+      repetition_penalty: divide positive and multiply negative logits of tokens already in the
+        prompt or the answer (Keskar et al., arXiv 1909.05858); 1 leaves them.
+      seed: same seed, same tokens, alone or in a batch; a tuple gives each row its own.
+
+    Raises:
+      ValueError: if a value is outside its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | tuple[int, ...] = 0
+
+    def __post_init__(self) -> None:
+        _require("temperature", self.temperature, 0.0 <= self.temperature < float("inf"), "0 or more")
+        _require("top_k", self.top_k, self.top_k >= 0, "0 or more")
+        _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "above 0, at most 1")
+        _require("min_p", self.min_p, 0.0 <= self.min_p <= 1.0, "between 0 and 1")
+        _require("repetition_penalty", self.repetition_penalty, 0.0 < self.repetition_penalty < 1e9, "above 0")
+        for seed in self.seed if isinstance(self.seed, tuple) else (self.seed,):
+            _require("seed", seed, 0 <= seed < 2**32, "between 0 and 2^32 - 1")
+
+    @property
+    def filters(self) -> "Filters":
+        sampled = self.temperature > 0
+        return Filters(
+            sampled, sampled and self.top_k > 0, sampled and self.top_p < 1, sampled and self.min_p > 0,
+            self.repetition_penalty != 1,
+        )  # fmt: skip
+
+    def knobs(self, rows: int) -> "Knobs":
+        """The values on the device, for a batch of this many rows."""
+        seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * rows
+        if len(seeds) != rows:
+            raise ValueError(f"seed: expected one number, or one for each of {rows} rows; found {len(seeds)}")
+        return Knobs(
+            jnp.float32(self.temperature), jnp.int32(self.top_k), jnp.float32(self.top_p), jnp.float32(self.min_p),
+            jnp.float32(self.repetition_penalty), jnp.asarray(np.array(seeds, np.uint32)),
+        )  # fmt: skip
+
+
+def _require(name: str, value: float, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, found {value}")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which parts of sampling are compiled in."""
+
+    sample: bool = False
+    top_k: bool = False
+    top_p: bool = False
+    min_p: bool = False
+    penalty: bool = False
+
+
+@module
+class Knobs:
+    """The values of a `Sampling`, scalars but for one seed a row, so that a new value needs no new program."""
+
+    temperature: jax.Array
+    top_k: jax.Array
+    top_p: jax.Array
+    min_p: jax.Array
+    repetition_penalty: jax.Array
+    seeds: jax.Array
+
+
+def choose(
+    logits: jax.Array, seen: jax.Array | None, count: jax.Array, knobs: Knobs, filters: Filters
+) -> tuple[jax.Array, jax.Array]:
+    """Choose a token a row.
+
+    Args:
+      logits: (B, V) float32.
+      seen: (B, V) booleans, tokens already in the text; needed for the penalty alone.
+      count: tokens chosen before this one; with the seed it fixes the draw.
+
+    Returns:
+      (B,) int32 tokens, and (B,) their log-probability under the model, before any filter.
+    """
+    adjusted = logits
+    if filters.penalty and seen is not None:
+        adjusted = penalise(logits, seen, knobs.repetition_penalty)
+    if filters.sample:
+        kept = keep(adjusted / knobs.temperature, knobs, filters)
+        adjusted = kept + jax.vmap(lambda seed: _noise(seed, count, logits.shape[-1]))(knobs.seeds)
+    tokens = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _noise(seed: jax.Array, count: jax.Array, size: int) -> jax.Array:
+    """Gumbel noise of one row and step, whatever the rows beside it."""
+    return jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), count), (size,), jnp.float32)
+
+
+def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+    """Make seen tokens less likely (penalty above 1)."""
+    return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def keep(logits: jax.Array, knobs: Knobs, filters: Filters) -> jax.Array:
+    """(B, V) logits with -inf for the tokens that the filters drop; each filter sees what the last one kept."""
+    if filters.top_k:
+        shares = jax.nn.softmax(logits, axis=-1)
+        threshold = _largest_threshold(shares, lambda kept: jnp.sum(kept, axis=-1) >= knobs.top_k)
+        logits = jnp.where(shares >= threshold, logits, -jnp.inf)
+    if filters.top_p:
+        shares = jax.nn.softmax(logits, axis=-1)
+        threshold = _largest_threshold(
+            shares, lambda kept: jnp.sum(jnp.where(kept, shares, 0.0), axis=-1) >= knobs.top_p
+        )
+        logits = jnp.where(shares >= threshold, logits, -jnp.inf)
+    if filters.min_p:
+        shares = jax.nn.softmax(logits, axis=-1)
+        floor = knobs.min_p * jnp.max(shares, axis=-1, keepdims=True)
+        logits = jnp.where(shares >= floor, logits, -jnp.inf)
+    return logits
+
+
+def _largest_threshold(shares: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The largest float t for which `enough(shares >= t)` holds, (B, 1); 0 if none does.
+
+    The bits of non-negative floats order as the floats do, so the search is over integers.
+    """
+
+    def halve(bit: jax.Array, bits: jax.Array) -> jax.Array:
+        tried = bits | (jnp.int32(1) << (30 - bit))
+        threshold = jax.lax.bitcast_convert_type(tried, jnp.float32)
+        return jnp.where(enough(shares >= threshold)[:, None], tried, bits)
+
+    start = jnp.zeros((shares.shape[0], 1), jnp.int32)
+    return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, start), jnp.float32)

@@ -1,0 +1,193 @@
+"""A batch of sequences in the cache: extended by tokens, rewound, asked for the next logits.
+
+Token ids only; nothing here knows text. Programs are compiled for a few chunk lengths and cache
+sizes, whatever the length of a prompt.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.core.cache import KVCache, empty_cache
+from gemwright.core.module import module
+from gemwright.models.gemma import Config, Gemma, cache_slots
+
+CHUNKS = (16, 64, 256)
+"""Lengths of the compiled prefill programs: a prompt is cut into the longest and padded to one."""
+
+_SMALLEST_CAPACITY = 256
+
+
+@module
+class Sequences:
+    """What the device keeps of a batch.
+
+    Attributes:
+      caches: one a layer.
+      last: (B, D) final hidden state of each row's last token.
+    """
+
+    caches: tuple[KVCache, ...]
+    last: jax.Array
+
+
+class ContextFull(ValueError):
+    """The tokens do not fit the model's context."""
+
+
+class Session:
+    """Rows of token ids with their cache, for one model."""
+
+    def __init__(self, weights: Gemma, config: Config, rows: int, capacity: int = 0) -> None:
+        """Start with empty rows.
+
+        Args:
+          capacity: tokens expected; the cache grows beyond them when it must.
+        """
+        self.weights, self.config, self.rows = weights, config, rows
+        self.tokens: list[list[int]] = [[] for _ in range(rows)]
+        self.capacity = self._bucket(max(capacity, 1))
+        self.state = self._empty()
+
+    def extend(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Read more tokens into each row.
+
+        Raises:
+          ContextFull: if a row would outgrow the model's context; nothing is read then.
+          ValueError: if a token is not in the vocabulary.
+        """
+        self._check(tokens)
+        self._reserve(max(len(row) + len(new) for row, new in zip(self.tokens, tokens, strict=True)))
+        starts = [len(row) for row in self.tokens]
+        longest = max(len(new) for new in tokens)
+        done = 0
+        while done < longest:
+            length = chunk_length(longest - done)
+            ids, positions = _padded([new[done : done + length] for new in tokens], [s + done for s in starts], length)
+            self.state = _read(self.weights, self.state, ids, positions, self.config)
+            done += length
+        for row, new in zip(self.tokens, tokens, strict=True):
+            row.extend(new)
+
+    def step(self, tokens: jax.Array) -> None:
+        """Read one token into each row, from the device: the decode step."""
+        self._reserve(max(len(row) for row in self.tokens) + 1)
+        positions = jnp.asarray([[len(row)] for row in self.tokens], jnp.int32)
+        self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
+        for row, token in zip(self.tokens, np.asarray(tokens).tolist(), strict=True):
+            row.append(token)
+
+    def logits(self) -> jax.Array:
+        """(B, V) float32: what follows each row's last token."""
+        return _head(self.weights, self.state.last, self.config)
+
+    def advance_to(self, tokens: Sequence[int]) -> int:
+        """Make the only row hold `tokens`, keeping what it shares with them; returns how many were kept.
+
+        A ring that has turned has lost what it would need to go back, so it starts anew then.
+        """
+        (row,) = self.tokens
+        shared = _shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
+        if shared < len(row):
+            shared = self._rewind(shared)
+        self.extend([tokens[shared:]])
+        return shared
+
+    def _rewind(self, length: int) -> int:
+        (row,) = self.tokens
+        if any(cache.keys.shape[1] < len(row) for cache in self.state.caches):
+            length = 0
+        self.tokens = [row[:length]]
+        caches = tuple(_forget(cache, length) for cache in self.state.caches)
+        self.state = Sequences(caches, self.state.last)
+        return length
+
+    def _check(self, tokens: Sequence[Sequence[int]]) -> None:
+        for row, new in zip(self.tokens, tokens, strict=True):
+            wrong = [token for token in new if not 0 <= token < self.config.vocab_size]
+            if wrong:
+                raise ValueError(f"token {wrong[0]} is not in the vocabulary of {self.config.vocab_size}")
+            if not row and not new:
+                raise ValueError("a row needs at least one token; begin it with BOS")
+            if len(row) + len(new) > self.config.max_positions:
+                raise ContextFull(
+                    f"{len(row) + len(new)} tokens do not fit the context of {self.config.max_positions}: shorten the text"
+                )
+
+    def _bucket(self, needed: int) -> int:
+        capacity = _SMALLEST_CAPACITY
+        while capacity < needed:
+            capacity *= 2
+        return min(capacity, max(self.config.max_positions, 1))
+
+    def _reserve(self, needed: int) -> None:
+        if needed > self.config.max_positions:
+            raise ContextFull(f"the context of {self.config.max_positions} tokens is full")
+        if needed > self.capacity:
+            self.capacity = self._bucket(needed)
+            grown = self._empty()
+            caches = tuple(_move(old, new) for old, new in zip(self.state.caches, grown.caches, strict=True))
+            self.state = Sequences(caches, self.state.last)
+
+    def _empty(self) -> Sequences:
+        config, dtype = self.config, self.weights.embedding.dtype
+        caches = tuple(
+            empty_cache(
+                self.rows, cache_slots(config, layer, self.capacity), config.num_kv_heads, config.head_dim, dtype
+            )
+            for layer in range(config.num_layers)
+        )
+        return Sequences(caches, jnp.zeros((self.rows, config.embed_dim), dtype))
+
+
+def chunk_length(tokens: int) -> int:
+    """The compiled length that serves this many tokens, or as many of them as it can."""
+    return next((length for length in CHUNKS if length >= tokens), CHUNKS[-1])
+
+
+@partial(jax.jit, static_argnames="config", donate_argnames="state")
+def _read(weights: Gemma, state: Sequences, tokens: jax.Array, positions: jax.Array, config: Config) -> Sequences:
+    hidden, caches = weights(tokens, config, positions=positions, cache=state.caches)
+    assert caches is not None
+    newest = jnp.argmax(positions, axis=1)
+    read = jnp.max(positions, axis=1) >= 0
+    last = jnp.take_along_axis(hidden, newest[:, None, None], axis=1)[:, 0]
+    return Sequences(caches, jnp.where(read[:, None], last, state.last))
+
+
+@partial(jax.jit, static_argnames="config")
+def _head(weights: Gemma, last: jax.Array, config: Config) -> jax.Array:
+    return weights.logits(last, config)
+
+
+def _padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[jax.Array, jax.Array]:
+    """(B, length) ids and positions; padding has position -1."""
+    ids = np.zeros((len(rows), length), np.int32)
+    positions = np.full((len(rows), length), -1, np.int32)
+    for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids[index, : len(row)] = row
+        positions[index, : len(row)] = np.arange(start, start + len(row))
+    return jnp.asarray(ids), jnp.asarray(positions)
+
+
+def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _forget(cache: KVCache, length: int) -> KVCache:
+    """The cache without the positions from `length` on."""
+    return KVCache(cache.keys, cache.values, jnp.where(cache.positions < length, cache.positions, -1))
+
+
+@partial(jax.jit, donate_argnums=1)
+def _move(old: KVCache, new: KVCache) -> KVCache:
+    """Copy a cache into a larger one. A cache only grows before its ring turns, so slots keep their places."""
+    slots = old.keys.shape[1]
+    return KVCache(
+        new.keys.at[:, :slots].set(old.keys),
+        new.values.at[:, :slots].set(old.values),
+        new.positions.at[:, :slots].set(old.positions),
+    )

@@ -1,0 +1,261 @@
+"""A model as its user holds it: weights, constants and tokenizer, with text in and text out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.checkpoints.hub import resolve
+from gemwright.checkpoints.load import load_checkpoint
+from gemwright.compilation import cache_compilations
+from gemwright.inference.generate import decode
+from gemwright.inference.sampling import Sampling
+from gemwright.inference.session import ContextFull, Session
+from gemwright.models.gemma import Config, Gemma
+from gemwright.text.chat import Message
+from gemwright.text.stream import StopStrings, StreamDecoder
+from gemwright.text.tokenizer import Tokenizer
+
+Finish = Literal["stop", "length"]
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote.
+
+    Attributes:
+      text: without stop tokens and stop strings.
+      ids: every token chosen, a stop token included.
+      log_probabilities: of those tokens under the model, in nats, before temperature and filters.
+      finish: `stop` at a stop token or string, `length` at `max_new_tokens` or the context's end.
+    """
+
+    text: str
+    ids: list[int]
+    log_probabilities: list[float]
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Model:
+    """Make one with `gemwright.load`."""
+
+    config: Config
+    weights: Gemma
+    folder: Path
+    optional_tokenizer: Tokenizer | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises ValueError if the model's folder has none."""
+        if self.optional_tokenizer is None:
+            raise ValueError(
+                f"{self.folder} has no tokenizer: put its tokenizer.model or tokenizer.json there, "
+                "or use the methods that take token ids"
+            )
+        return self.optional_tokenizer
+
+    def logits(self, token_ids: Any) -> jax.Array:
+        """Scores of the next token after each token.
+
+        Args:
+          token_ids: (length,) or (batch, length) integers; begin rows with BOS.
+
+        Returns:
+          (batch, length, vocabulary) float32.
+        """
+        tokens = np.atleast_2d(np.asarray(token_ids))
+        if tokens.ndim != 2 or not tokens.size or not np.issubdtype(tokens.dtype, np.integer):
+            raise ValueError(f"token_ids: expected batch x length integers, found {tokens.dtype} {tokens.shape}")
+        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
+            raise ValueError(f"token_ids: expected 0 to {self.config.vocab_size - 1}, found {tokens.min()} to {tokens.max()}")
+        return _all_logits(self.weights, jnp.asarray(tokens, jnp.int32), self.config)
+
+    @overload
+    def generate(self, prompts: str, max_new_tokens: int = ..., **options: Any) -> str: ...
+    @overload
+    def generate(self, prompts: Sequence[str], max_new_tokens: int = ..., **options: Any) -> list[str]: ...
+    def generate(self, prompts: str | Sequence[str], max_new_tokens: int = 256, **options: Any) -> str | list[str]:
+        """Continue texts. `options` are those of `complete`."""
+        completions = self.complete([prompts] if isinstance(prompts, str) else prompts, max_new_tokens, **options)
+        texts = [completion.text for completion in completions]
+        return texts[0] if isinstance(prompts, str) else texts
+
+    def complete(
+        self, prompts: Sequence[str], max_new_tokens: int = 256, *, stop: Sequence[str] = (), **sampling: Any
+    ) -> list[Completion]:
+        """Continue texts together, and tell how each ended.
+
+        Args:
+          prompts: plain texts; one BOS is put before each.
+          stop: strings at which a text ends, before them.
+          sampling: the fields of `Sampling`: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        """
+        rows = [self.tokenizer.with_bos(self.tokenizer.encode(prompt)) for prompt in prompts]
+        return self._complete_rows(rows, max_new_tokens, stop, Sampling(**sampling))
+
+    @overload
+    def generate_ids(self, token_ids: Sequence[int], max_new_tokens: int, temperature: float = ..., seed: int = ..., stop_ids: Sequence[int] | None = ..., **sampling: Any) -> list[int]: ...  # fmt: skip  # noqa: E501
+    @overload
+    def generate_ids(self, token_ids: Sequence[Sequence[int]], max_new_tokens: int, temperature: float = ..., seed: int = ..., stop_ids: Sequence[int] | None = ..., **sampling: Any) -> list[list[int]]: ...  # fmt: skip  # noqa: E501
+    def generate_ids(
+        self,
+        token_ids: Any,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop_ids: Sequence[int] | None = None,
+        **sampling: Any,
+    ) -> Any:
+        """Continue token ids; needs no tokenizer.
+
+        Args:
+          token_ids: one row, or several, which are continued together.
+          stop_ids: ids after which a row ends; None takes EOS and the end of turn, `()` never stops.
+
+        Returns:
+          the new ids of the row, or of each row, a stop id included.
+        """
+        batched = len(token_ids) > 0 and not isinstance(token_ids[0], int | np.integer)
+        rows = [[int(token) for token in row] for row in (token_ids if batched else [token_ids])]
+        session = self._session(rows, max_new_tokens)
+        new: list[list[int]] = [[] for _ in rows]
+        stops = self._default_stop_ids() if stop_ids is None else stop_ids
+        for chosen in decode(session, max_new_tokens, Sampling(temperature, seed=seed, **sampling), stops):
+            for row, token in zip(new, chosen.tokens, strict=True):
+                row.extend([] if token is None else [token])
+        return new if batched else new[0]
+
+    def stream(
+        self, prompt: str, max_new_tokens: int = 256, *, stop: Sequence[str] = (), **sampling: Any
+    ) -> Iterator[str]:
+        """Continue a text, handing out each piece as soon as its characters are whole."""
+        ids = self.tokenizer.with_bos(self.tokenizer.encode(prompt))
+        session = self._session([ids], max_new_tokens)
+        return self.stream_session(session, max_new_tokens, stop, Sampling(**sampling))
+
+    def stream_session(
+        self, session: Session, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+    ) -> Iterator[str]:
+        """Continue the only row of a session, as text."""
+        writer = _Writer(self.tokenizer, stop)
+        for chosen in decode(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
+            yield writer.push(chosen.tokens[0], chosen.log_probabilities[0])
+            if writer.finished:
+                return
+        yield writer.flush()
+
+    def chat(self, messages: Sequence[Message | dict[str, str]], max_new_tokens: int = 512, **options: Any) -> str:
+        """The model's answer to a conversation, as `Conversation` gives it."""
+        from gemwright.conversation import Conversation  # above this file: it holds a model
+
+        return Conversation(self, messages=list(messages)).answer(max_new_tokens, **options)
+
+    def _default_stop_ids(self) -> frozenset[int]:
+        return self.optional_tokenizer.stop_ids if self.optional_tokenizer else frozenset({1, 107})
+
+    def _session(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> Session:
+        if not rows:
+            raise ValueError("expected at least one prompt, found none")
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
+        longest = max(len(row) for row in rows)
+        session = Session(self.weights, self.config, len(rows), longest + max_new_tokens)
+        session.extend(rows)
+        return session
+
+    def _complete_rows(
+        self, rows: Sequence[list[int]], max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+    ) -> list[Completion]:
+        writers = [_Writer(self.tokenizer, stop) for _ in rows]
+        session = self._session(rows, max_new_tokens)
+        for chosen in decode(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
+            for writer, token, score in zip(writers, chosen.tokens, chosen.log_probabilities, strict=True):
+                if token is not None and not writer.finished:
+                    writer.push(token, score)
+            if all(writer.finished for writer in writers):
+                break
+        return [writer.completion() for writer in writers]
+
+
+class _Writer:
+    """Collects one row's tokens as text and notices its end."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._decoder, self._stops = StreamDecoder(tokenizer), StopStrings([stop] if isinstance(stop, str) else stop)
+        self._texts: list[str] = []
+        self._ids: list[int] = []
+        self._scores: list[float] = []
+        self._ended = False
+
+    @property
+    def finished(self) -> bool:
+        return self._ended or self._stops.found is not None
+
+    def push(self, token: int | None, score: float) -> str:
+        """The text that can be shown after this token."""
+        if token is None:
+            return ""
+        self._ids.append(token)
+        self._scores.append(score)
+        self._ended = token in self._tokenizer.stop_ids
+        if self._ended:
+            return self.flush()
+        return self._keep(self._stops.push(self._decoder.push(token)))
+
+    def flush(self) -> str:
+        """The text held back, once nothing more comes."""
+        return self._keep(self._stops.push(self._decoder.flush()) + self._stops.flush())
+
+    def completion(self) -> Completion:
+        if not self.finished:
+            self.flush()
+        return Completion("".join(self._texts), self._ids, self._scores, "stop" if self.finished else "length")
+
+    def _keep(self, text: str) -> str:
+        self._texts.append(text)
+        return text
+
+
+@partial(jax.jit, static_argnames="config")
+def _all_logits(weights: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+    hidden, _ = weights(tokens, config)
+    return weights.logits(hidden, config)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    dtype: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Model:
+    """Load a model.
+
+    Args:
+      model: a folder, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`); None takes the
+        small default model that comes with the package.
+      dtype: of the weights, and so of the computation; the checkpoint's own if None.
+      mesh: devices to spread the weights over; see `core/sharding.py`.
+      revision, token: of the hub; `HF_HOME`, `HF_TOKEN` and the other variables count too.
+
+    Raises:
+      CheckpointError: if the files are missing, damaged or of another architecture; says where and
+        what to do.
+    """
+    cache_compilations()
+    folder = DEFAULT_MODEL if model is None else resolve(str(model), revision=revision, token=token)
+    loaded = load_checkpoint(folder, dtype=dtype, mesh=mesh)
+    return Model(loaded.config, loaded.weights, folder, loaded.tokenizer)
+
+
+__all__ = ["DEFAULT_MODEL", "Completion", "ContextFull", "Model", "load"]

@@ -1,0 +1,71 @@
+"""What a model is made of and what it needs, read from its Specs without allocating."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from gemwright.core.module import Spec, named_leaves
+from gemwright.models.gemma import Config, Gemma, cache_slots
+
+BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.0, "int4": 0.5}
+"""Of the weights alone: a quantised file adds its scales."""
+
+_CACHE_BYTES = 2  # bf16 keys and values
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model in numbers; all sizes in bytes.
+
+    Attributes:
+      weights: name and shape of every weight.
+      embedding, other: parameters; their sum is `total`.
+      asset_bytes: size of the weights by format.
+      cache_bytes: size of one sequence's KV cache by context length, in bf16.
+    """
+
+    config: Config
+    weights: dict[str, tuple[int, ...]]
+    embedding: int
+    other: int
+    asset_bytes: dict[str, int]
+    cache_bytes: dict[int, int]
+
+    @property
+    def total(self) -> int:
+        return self.embedding + self.other
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config": dataclasses.asdict(self.config),
+            "parameters": {"embedding": self.embedding, "other": self.other, "total": self.total},
+            "asset_bytes": self.asset_bytes,
+            "cache_bytes": {str(length): size for length, size in self.cache_bytes.items()},
+            "weights": {name: list(shape) for name, shape in self.weights.items()},
+        }
+
+
+def summarise(config: Config) -> Summary:
+    """Count a model of this config."""
+    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    sizes = {name: spec.size for name, spec in specs.items()}
+    embedding, total = sizes["embedding"], sum(sizes.values())
+    return Summary(
+        config=config,
+        weights={name: spec.shape for name, spec in specs.items()},
+        embedding=embedding,
+        other=total - embedding,
+        asset_bytes={kind: int(total * each) for kind, each in BYTES_PER_WEIGHT.items()},
+        cache_bytes={length: cache_bytes(config, length) for length in _context_lengths(config)},
+    )
+
+
+def cache_bytes(config: Config, length: int) -> int:
+    """Bytes of keys and values for one sequence of this many tokens; windowed layers stop growing."""
+    slots = sum(cache_slots(config, layer, length) for layer in range(config.num_layers))
+    return 2 * slots * config.num_kv_heads * config.head_dim * _CACHE_BYTES
+
+
+def _context_lengths(config: Config) -> list[int]:
+    shares = [config.max_positions // divisor for divisor in (8, 4, 2, 1)]
+    return sorted({length for length in shares if length})

@@ -1,0 +1,129 @@
+"""What is compared: tiny models of each family, their weights and their tokens. Needs no torch.
+
+Sizes are deliberately not round: heads * head_dim differs from embed_dim, windows are odd or longer
+than the prompt, query scales are no head's. A new family is one more `Family` in `FAMILIES`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.core.module import Spec, generator, map_specs
+from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
+
+SEEDS = (0, 1, 2)  # of the stored fixtures, and of the live comparison unless it is told others
+ROWS = 2
+TOKENS = 29  # beyond every window but the wide one, which the greedy run outgrows
+PREFILL = 11
+SHORT = 6  # tokens of the second row's prompt when it is padded to PREFILL
+CHUNKS = (1, PREFILL, 1, 1, PREFILL, 1, 1, 1, 1)  # long ones outgrow a window, from within a ring already turned
+GREEDY = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One architecture in one set of odd sizes.
+
+    Attributes:
+      config: ours.
+      architecture: the oracle's model class, by its name in transformers.
+      oracle: the arguments of that class's configuration; what is left out is its default.
+    """
+
+    name: str
+    config: Config
+    architecture: str
+    oracle: Mapping[str, Any]
+
+
+def _family(name: str, architecture: str, config: Config, **oracle: Any) -> Family:
+    sizes = {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.embed_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.mlp_dim,
+    }
+    return Family(name, config, architecture, sizes | oracle)
+
+
+def _sizes(embed: int, layers: int, heads: int, kv_heads: int, head: int, mlp: int) -> dict[str, int]:
+    return {
+        "vocab_size": 61,
+        "embed_dim": embed,
+        "num_layers": layers,
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head,
+        "mlp_dim": mlp,
+    }
+
+
+# The oracle's constants are written out and not derived from ours: they are half of the comparison.
+FAMILIES: tuple[Family, ...] = (
+    _family("gemma1-mqa", "GemmaForCausalLM", gemma1(**_sizes(24, 2, 4, 1, 10, 44))),
+    _family("gemma1-mha", "GemmaForCausalLM", gemma1(**_sizes(20, 2, 3, 3, 14, 36))),
+    _family("codegemma", "GemmaForCausalLM", gemma1(**_sizes(28, 2, 7, 1, 6, 52))),
+    _family(
+        "gemma2-gqa",
+        "Gemma2ForCausalLM",
+        gemma2(window=5, query_scale=17**-0.5, **_sizes(30, 3, 6, 3, 10, 38)),
+        sliding_window=5,
+        query_pre_attn_scalar=17,
+    ),
+    _family(  # the query scale is that of embed_dim / num_heads, as in the 27B
+        "gemma2-27b",
+        "Gemma2ForCausalLM",
+        gemma2(window=7, query_scale=(36 / 4) ** -0.5, **_sizes(36, 3, 4, 2, 6, 50)),
+        sliding_window=7,
+        query_pre_attn_scalar=9,
+    ),
+    _family(
+        "gemma2-wide",
+        "Gemma2ForCausalLM",
+        gemma2(window=37, **_sizes(24, 2, 6, 2, 14, 34)),
+        sliding_window=37,
+        query_pre_attn_scalar=14,
+    ),
+)
+BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def sharp_weights(specs: Gemma, seed: int) -> Gemma:
+    """Float32 weights under which a mistake shows: default ones leave scores and caps near zero.
+
+    The final norm is drawn so that logits have a standard deviation of 1.5: float32 noise stays under
+    3e-5, and a missing cap of 30 shows at 4e-2.
+    """
+
+    def draw(name: str, spec: Spec) -> Any:
+        values = generator(seed, name).standard_normal(spec.shape, dtype=np.float32)
+        if name == "final_norm":
+            return jnp.asarray(values - np.float32(1))
+        is_matrix = len(spec.shape) > 1
+        return jnp.asarray(values * np.float32(1.5 / np.sqrt(spec.fan_in) if is_matrix else 0.3))
+
+    return map_specs(draw, specs)
+
+
+def weights_of(family: Family, seed: int) -> Gemma:
+    return sharp_weights(Gemma.specs(family.config), seed)
+
+
+def forced_tokens(family: Family, seed: int) -> np.ndarray:
+    """(ROWS, TOKENS) random tokens, fed whatever the model predicts."""
+    return _tokens(family, f"forced {seed}", TOKENS)
+
+
+def prompts(family: Family, seed: int, attempt: int) -> np.ndarray:
+    """(ROWS, PREFILL) random tokens to continue greedily; another attempt draws others."""
+    return _tokens(family, f"prompt {seed} {attempt}", PREFILL)
+
+
+def _tokens(family: Family, name: str, length: int) -> np.ndarray:
+    return generator(0, f"{family.name} {name}").integers(family.config.vocab_size, size=(ROWS, length), dtype=np.int32)

@@ -1,0 +1,14 @@
+"""How far two computations of the same thing may differ. Fixed here, never widened to make a test pass."""
+
+LOGITS = 1e-4
+"""Float32 logits of a tiny sharp model against another implementation: absolute."""
+
+SAME = 1e-5
+"""Two paths of ours that mean the same (cached and whole, padded and alone, packed and apart), and a
+float32 operation against float64: absolute."""
+
+UNDONE = 10 * LOGITS
+"""What a trap undone must move the logits by, at least, or the comparison would not have seen it."""
+
+BFLOAT16 = 2.0**-8
+"""One rounding to bfloat16: relative."""
