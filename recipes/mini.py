@@ -12,8 +12,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.documents import Document, read_folder, standard_library
 from gemwright.data.packing import Blocks, pack
 from gemwright.models.gemma import gemma1
@@ -40,14 +43,13 @@ def run() -> Run:
         mlp_dim=768,
         max_positions=1024,
     )
-    stages = (Stage(steps=1360, length=256), Stage(steps=340, length=512))
+    stages = (Stage(steps=1160, length=256), Stage(steps=280, length=512))
     return Run(model=model, stages=stages, tokens_per_step=6144, block=512)
 
 
 def documents(corpus: Path) -> list[Document]:
-    """The corpus and the running interpreter's standard library; stories of the small kind count twice."""
-    found = [*read_folder(corpus), *standard_library()]
-    return found + [d for d in found if d.source.startswith("tinystories") and d.split == "train"]
+    """The corpus and the running interpreter's standard library."""
+    return [*read_folder(corpus), *standard_library()]
 
 
 def examples(found: list[Document], tokenizer: Tokenizer, seed: int = 0) -> Iterator[list[int]]:
@@ -123,7 +125,9 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = run()
     tokenizer, stream = prepare(arguments.corpus, arguments.out)
-    train(recipe, Blocks(stream, recipe.block, tokenizer.bos_id, recipe.seed), arguments.out)
+    weights = train(recipe, Blocks(stream, recipe.block, tokenizer.bos_id, recipe.seed), arguments.out)
+    shipped = jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), weights)
+    save_checkpoint(arguments.out / "model", recipe.model, shipped, tokenizer, overwrite=True)
 
 
 if __name__ == "__main__":

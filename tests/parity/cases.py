@@ -16,11 +16,13 @@ from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
 
 SEEDS = (0, 1, 2)  # of the stored fixtures, and of the live comparison unless it is told others
 ROWS = 2
-TOKENS = 29  # beyond every window but the wide one, which the greedy run outgrows
 PREFILL = 11
 SHORT = 6  # tokens of the second row's prompt when it is padded to PREFILL
-CHUNKS = (1, PREFILL, 1, 1, PREFILL, 1, 1, 1, 1)  # long ones outgrow a window, from within a ring already turned
 GREEDY = 64
+TOKENS = PREFILL + GREEDY  # far beyond every window; one length, so that each model is compiled once
+CHUNKS = (1, PREFILL, 1, 1, PREFILL, PREFILL, 1, PREFILL, PREFILL, PREFILL, 1, 1, 1, 1, 1)
+"""Sizes of chunks: the long ones overrun a window of 5 or 7, from within a ring that has already turned."""
+KEPT = slice(2, None, 4)  # positions whose logits the fixtures store; the last is among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +96,17 @@ FAMILIES: tuple[Family, ...] = (
 BY_NAME = {family.name: family for family in FAMILIES}
 
 
-def sharp_weights(specs: Gemma, seed: int) -> Gemma:
+SHARP = 1.5
+MODERATE = 0.8
+
+
+def sharp_weights(specs: Gemma, seed: int, gain: float = SHARP) -> Gemma:
     """Float32 weights under which a mistake shows: default ones leave scores and caps near zero.
 
     The final norm is drawn so that logits have a standard deviation of 1.5: float32 noise stays under
-    3e-5, and a missing cap of 30 shows at 4e-2.
+    3e-5, and a missing cap of 30 shows at 4e-2. Such models amplify: changing weights by half a unit in
+    the last place moves logits by up to 2e-5. Paths held to 1e-5 are therefore compared at `MODERATE`
+    gain, where noise stays under 4e-6 and a window wrong by one token shows at 5e-1.
     """
 
     def draw(name: str, spec: Spec) -> Any:
@@ -106,13 +114,13 @@ def sharp_weights(specs: Gemma, seed: int) -> Gemma:
         if name == "final_norm":
             return jnp.asarray(values - np.float32(1))
         is_matrix = len(spec.shape) > 1
-        return jnp.asarray(values * np.float32(1.5 / np.sqrt(spec.fan_in) if is_matrix else 0.3))
+        return jnp.asarray(values * np.float32(gain / np.sqrt(spec.fan_in) if is_matrix else 0.3))
 
     return map_specs(draw, specs)
 
 
-def weights_of(family: Family, seed: int) -> Gemma:
-    return sharp_weights(Gemma.specs(family.config), seed)
+def weights_of(family: Family, seed: int, gain: float = SHARP) -> Gemma:
+    return sharp_weights(Gemma.specs(family.config), seed, gain)
 
 
 def forced_tokens(family: Family, seed: int) -> np.ndarray:

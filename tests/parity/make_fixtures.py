@@ -6,7 +6,7 @@ From the repository root: `python -m tests.parity.make_fixtures`.
 import numpy as np
 
 from tests.parity import oracle
-from tests.parity.cases import FAMILIES, SEEDS, Family, forced_tokens, weights_of
+from tests.parity.cases import FAMILIES, KEPT, SEEDS, Family, forced_tokens, weights_of
 from tests.parity.stored import FOLDER
 
 
@@ -17,7 +17,7 @@ def fixture(family: Family) -> dict[str, np.ndarray]:
         model = oracle.build(family, weights_of(family, seed))
         tokens = forced_tokens(family, seed)
         prompt, greedy, _ = oracle.clear_greedy(model, family, seed)
-        drawn = {"tokens": tokens, "logits": oracle.whole(model, tokens), "prompt": prompt, "greedy": greedy}
+        drawn = {"tokens": tokens, "logits": oracle.whole(model, tokens)[:, KEPT], "prompt": prompt, "greedy": greedy}
         for name, value in drawn.items():
             parts[name].append(value)
     arrays = {name: np.stack(values) for name, values in parts.items()}

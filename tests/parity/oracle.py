@@ -34,7 +34,9 @@ def _state(family: Family, weights: Gemma, model: Any) -> dict[str, torch.Tensor
     ours = named_leaves(weights)
     names = translate(ours, HUGGING_FACE_NAMES[family.config.family])
     theirs = model.state_dict()
-    state = {names[key]: torch.tensor(np.asarray(value)).reshape(theirs[names[key]].shape) for key, value in ours.items()}
+    state = {
+        names[key]: torch.tensor(np.asarray(value)).reshape(theirs[names[key]].shape) for key, value in ours.items()
+    }
     return state | {"lm_head.weight": state["model.embed_tokens.weight"]}  # tied, but listed by state_dict
 
 

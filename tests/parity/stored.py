@@ -17,7 +17,7 @@ class Stored:
 
     Attributes:
       tokens: (ROWS, TOKENS) forced tokens.
-      logits: (ROWS, TOKENS, V) after each of them.
+      logits: (ROWS, positions, V) after those of them that `KEPT` selects.
       prompt: (ROWS, PREFILL).
       greedy: (ROWS, GREEDY) its greedy continuation, which no near tie decided.
     """

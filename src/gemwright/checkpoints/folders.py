@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from gemwright.checkpoints.errors import CheckpointError
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
     """Yield a temporary sibling to write into; it takes the folder's name when the block ends well.
 
     On any failure, an interruption by the keyboard included, the sibling is removed and what was
@@ -29,7 +29,7 @@ def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        _publish(partial, folder)
+        _publish(partial, folder, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -42,12 +42,14 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise CheckpointError(f"{folder}: is there already and not empty; choose another name or say to overwrite it")
     if not (folder / "config.json").is_file():  # a slip of the hand must not delete a home folder
-        raise CheckpointError(f"{folder}: expected a checkpoint to overwrite, found no config.json in it; remove it first")
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint to overwrite, found no config.json in it; remove it first"
+        )
 
 
-def _publish(partial: Path, folder: Path) -> None:
-    if not folder.exists() or not any(folder.iterdir()):
-        partial.replace(folder)
+def _publish(partial: Path, folder: Path, overwrite: bool) -> None:
+    if not overwrite or not folder.exists():
+        partial.replace(folder)  # the system refuses if another has filled the folder meanwhile
         return
     old = partial.with_name(partial.name + "-old")
     folder.rename(old)

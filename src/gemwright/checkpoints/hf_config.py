@@ -6,7 +6,7 @@ new readers agree.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _from_json(stored: Mapping[str, Any]) -> Config:
     family = stored.get("model_type")
-    if family not in _DEFAULTS:
+    if not isinstance(family, str) or family not in _DEFAULTS:
         known = " or ".join(sorted(_DEFAULTS))
         raise ValueError(f"model_type: expected {known}, found {family!r}; this architecture is not supported")
     values = {**_DEFAULTS[family], **stored}
@@ -163,25 +163,29 @@ _ROPE_KEYS = {"rope_theta", "rope_type"}
 
 
 def _windows(values: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    """Which layers see a window: as `layer_types` says, else by the period, else every other one."""
-    pattern = values.get("sliding_window_pattern") or 2
-    if not isinstance(pattern, int) or pattern < 1:
-        raise ValueError(f"sliding_window_pattern: expected a positive integer, found {pattern!r}")
-    types = values.get("layer_types") or [*["sliding_attention"] * (pattern - 1), "full_attention"] * layers
-    if values.get("layer_types") and len(types) != layers:
-        raise ValueError(f"layer_types: expected one for each of {layers} layers, found {len(types)}")
+    """What each layer sees, as the shortest pattern; Gemma 2's own where it fits."""
+    types = _layer_types(values, layers)
     window = _positive_int(values, "sliding_window") if "sliding_attention" in types else None
-    known = {"sliding_attention": window, "full_attention": None}
-    if not set(types) <= set(known):
-        raise ValueError(f"layer_types: expected {' or '.join(known)}, found {sorted(set(types) - set(known))}")
-    return _shortest([known[kind] for kind in types[:layers]], window)
+    windows = [window if kind == "sliding_attention" else None for kind in types]
+    patterns = [(window, None)] if window else []
+    patterns += [tuple(windows[:length]) for length in range(1, layers + 1)]
+    return next(p for p in patterns if all(seen == p[layer % len(p)] for layer, seen in enumerate(windows)))
 
 
-def _shortest(windows: Sequence[int | None], window: int | None) -> tuple[int | None, ...]:
-    """The pattern behind a list: the family's own where it fits, else the shortest."""
-    lengths = range(1, len(windows) + 1)
-    patterns = [(window, None), *(tuple(windows[:length]) for length in lengths)]
-    return next(p for p in patterns if all(w == p[i % len(p)] for i, w in enumerate(windows)))
+def _layer_types(values: Mapping[str, Any], layers: int) -> list[str]:
+    """As the file says, else by its period, else every other layer slides."""
+    types, period = values.get("layer_types"), values.get("sliding_window_pattern") or 2
+    if types is None:
+        if not isinstance(period, int) or period < 1:
+            raise ValueError(f"sliding_window_pattern: expected a positive integer, found {period!r}")
+        return ["full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(layers)]
+    if not isinstance(types, list) or len(types) != layers:
+        found = len(types) if isinstance(types, list) else repr(types)
+        raise ValueError(f"layer_types: expected one for each of {layers} layers, found {found}")
+    for kind in types:
+        if kind not in ("sliding_attention", "full_attention"):
+            raise ValueError(f"layer_types: expected sliding_attention or full_attention, found {kind!r}")
+    return types
 
 
 # ----------------------------------------------------------------------------------------- write
@@ -272,6 +276,8 @@ def _check_writable(config: Config) -> None:
         norm_epsilon=config.norm_epsilon,
     )
     if config.family == "gemma" and config != plain:
-        raise CheckpointError("a Gemma 1 with windows, caps, post norms or another query scale has no Hugging Face form")
+        raise CheckpointError(
+            "a Gemma 1 with windows, caps, post norms or another query scale has no Hugging Face form"
+        )
     if config.family == "gemma2" and not config.post_norms:
         raise CheckpointError("a Gemma 2 without post norms has no Hugging Face form")

@@ -85,17 +85,16 @@ def load_checkpoint(
 def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight]]:
     """The constants, and where each weight lies."""
     if is_flax(folder):
-        tensors = open_flax(folder)
-        return match_flax(tensors)
+        return match_flax(open_flax(folder))
     config = read_config(folder)
     return config, match_tensors(folder, config, open_tensors(folder))
 
 
 def _optional_tokenizer(folder: Path) -> Tokenizer | None:
     """The folder's, or for a Flax release the one beside it."""
-    for place_ in (folder, folder.parent) if is_flax(folder) else (folder,):
+    for candidate in (folder, folder.parent) if is_flax(folder) else (folder,):
         try:
-            return load_tokenizer(place_)
+            return load_tokenizer(candidate)
         except FileNotFoundError:
             continue
     return None

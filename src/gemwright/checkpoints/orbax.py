@@ -10,7 +10,8 @@ branch, V vocabulary with its padding.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ _JOINED_HEADS = {  # as many
     for part, name in enumerate(("query", "key", "value"))
 }
 _GATE_IN_OUT = {  # (2, D, F)
-    f"layers.*.mlp.{name}": _Place("layer_*/mlp/gating_einsum", part, (1, 0)) for part, name in enumerate(("gate", "up"))
+    f"layers.*.mlp.{name}": _Place("layer_*/mlp/gating_einsum", part, (1, 0))
+    for part, name in enumerate(("gate", "up"))
 }
 _GATE_OUT_IN = {  # (2, F, D), the releases of Gemma 2 9B and 27B
     f"layers.*.mlp.{name}": _Place("layer_*/mlp/gating_einsum", part) for part, name in enumerate(("gate", "up"))
@@ -109,7 +111,8 @@ def open_flax(folder: Path) -> FlaxTensors:
 
 
 def _metadata(folder: Path) -> Mapping[str, Any]:
-    found = _checkpointer().metadata(folder.resolve()).item_metadata
+    with _reading(folder) as checkpointer:
+        found = checkpointer.metadata(folder.resolve()).item_metadata
     tree = None if found is None else found.tree
     if not isinstance(tree, Mapping) or not tree:
         raise CheckpointError(f"{folder}: expected an Orbax checkpoint of a Flax model, found no tree of tensors in it")
@@ -130,25 +133,33 @@ def _clean(keys: tuple[str, ...]) -> str:
 
 
 def _restore(folder: Path, keys: tuple[str, ...]) -> np.ndarray[Any, Any]:
-    import orbax.checkpoint as ocp
+    with _reading(folder) as checkpointer:
+        import orbax.checkpoint as ocp
 
-    item: Any = 0
-    arguments: Any = ocp.RestoreArgs(restore_type=np.ndarray)
-    for key in reversed(keys):
-        item, arguments = {key: item}, {key: arguments}
-    wanted = ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
-    tree: Any = _checkpointer().restore(folder.resolve(), args=wanted)
+        item: Any = 0
+        arguments: Any = ocp.RestoreArgs(restore_type=np.ndarray)
+        for key in reversed(keys):
+            item, arguments = {key: item}, {key: arguments}
+        wanted = ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
+        tree: Any = checkpointer.restore(folder.resolve(), args=wanted)
     for key in keys:
         tree = tree[key]
     return tree
 
 
-def _checkpointer() -> Any:
+@contextmanager
+def _reading(folder: Path) -> Generator[Any]:
     try:
         import orbax.checkpoint as ocp
     except ImportError:
         raise CheckpointError("Google's Flax checkpoints need orbax: pip install 'gemwright[orbax]'") from None
-    return ocp.PyTreeCheckpointer()
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            yield checkpointer
+    except Exception as error:  # the library has no error class of its own for damaged files
+        first_line = (str(error).splitlines() or [""])[0]
+        reason = f"{type(error).__name__}: {first_line}"
+        raise CheckpointError(f"{folder}: orbax cannot read it ({reason}); fetch it again") from None
 
 
 # -------------------------------------------------------------------------------------- the match
@@ -206,7 +217,9 @@ def match_flax(tensors: FlaxTensors) -> tuple[Config, dict[str, FlaxWeight]]:
     for name, weight in weights.items():
         _shape(tensors, weight.place.tensor)
         if weight.shape() != specs[name].shape:
-            raise CheckpointError(f"{weight}: expected {specs[name].shape} in our order of axes, found {weight.shape()}")
+            raise CheckpointError(
+                f"{weight}: expected {specs[name].shape} in our order of axes, found {weight.shape()}"
+            )
     return config, weights
 
 

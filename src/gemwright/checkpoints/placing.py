@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 ALIGNMENT = 64  # bytes; jaxlib copies what begins elsewhere
-_PIECE = 1 << 24  # bytes of source in memory while copying
+_PIECE = 1 << 22  # bytes of source in memory while copying
 
 Release = Callable[[np.ndarray[Any, Any]], None]
 

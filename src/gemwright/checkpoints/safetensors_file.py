@@ -129,7 +129,9 @@ def _check_extent(path: Path, entries: dict[str, Entry], base: int, file_size: i
     end, last = base, "the header"
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != end:
-            raise CheckpointError(f"{path}: tensor {name}: expected at byte {end:,}, after {last}, found {entry.start:,}")
+            raise CheckpointError(
+                f"{path}: tensor {name}: expected at byte {end:,}, after {last}, found {entry.start:,}"
+            )
         end, last = entry.stop, name
         if end > file_size:
             raise CheckpointError(

@@ -46,7 +46,7 @@ def write_tensors(
         file.write(_header(in_order))
         for tensor in in_order:
             data = np.ascontiguousarray(values(tensor.name))
-            file.write(data.reshape(-1).view(np.uint8))
+            file.write(data.reshape(-1).view(np.uint8).data)
             yield tensor.name
 
 

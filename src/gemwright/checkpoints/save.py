@@ -17,21 +17,12 @@ from gemwright.checkpoints.hf_tensors import INDEX_FILE, WEIGHTS_FILE, stored_sh
 from gemwright.checkpoints.load import Progress
 from gemwright.checkpoints.safetensors_writer import Declared, write_tensors
 from gemwright.checkpoints.stored import BFLOAT16, FLOAT32
+from gemwright.checkpoints.tokenizer_files import write_tokenizer
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
 from gemwright.models.gemma import HUGGING_FACE_NAMES, Config, Gemma
 from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
-
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 _GENERATION_FILE = "generation_config.json"
 _SHARD_BYTES = 5_000_000_000
@@ -71,14 +62,15 @@ def save_checkpoint(
     with whole_folder(folder, overwrite=overwrite) as partial:
         _write_json(partial / FILE_NAME, stored_config)
         _write_json(partial / _GENERATION_FILE, {**_generation_of(source), **generation_json(ids)})
-        _copy_tokenizer(partial, tokenizer, source)
+        write_tokenizer(partial, tokenizer, source)
         _write_weights(partial, arrays, shard_bytes, progress)
 
 
 def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
     """The tokenizer's, or those of Gemma's vocabulary."""
     if tokenizer is not None:
-        return TokenIds(tokenizer.pad_id, tokenizer.bos_id, tuple(sorted(tokenizer.stop_ids)))
+        others = sorted(tokenizer.stop_ids - {tokenizer.eos_id})
+        return TokenIds(tokenizer.pad_id, tokenizer.bos_id, (tokenizer.eos_id, *others))
     end_of_turn = control.UNK + 1 + control.CONTROL_PIECES.index(control.END_OF_TURN)
     stops = (control.EOS, end_of_turn) if end_of_turn < config.vocab_size else (control.EOS,)
     return TokenIds(control.PAD, control.BOS, stops)
@@ -170,14 +162,6 @@ def _generation_of(source: Path | None) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError):
         raise CheckpointError(f"{path}: expected a JSON object; correct or remove the file") from None
-
-
-def _copy_tokenizer(folder: Path, tokenizer: Tokenizer | None, source: Path | None) -> None:
-    for name in TOKENIZER_FILES:
-        if source is not None and (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    if tokenizer is not None:
-        tokenizer.save(folder)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -41,7 +41,9 @@ def wanted_dtype(dtype: Any) -> np.dtype[Any] | None:
     except TypeError:
         raise CheckpointError(f"dtype: expected float32 or bfloat16, found {dtype!r}") from None
     if wanted == np.float16:
-        raise CheckpointError("dtype: Gemma's activations overflow float16; use bfloat16, which is as small, or float32")
+        raise CheckpointError(
+            "dtype: Gemma's activations overflow float16; use bfloat16, which is as small, or float32"
+        )
     if wanted not in (BFLOAT16, FLOAT32):
         raise CheckpointError(f"dtype: expected float32 or bfloat16, found {wanted}")
     return wanted
@@ -54,5 +56,7 @@ def kept_dtype(weight: StoredWeight) -> np.dtype[Any]:
       CheckpointError: if the weight is not of floating point.
     """
     if weight.dtype not in _FLOATS:
-        raise CheckpointError(f"{weight}: expected floating-point numbers, found {weight.dtype}; use an unquantised model")
+        raise CheckpointError(
+            f"{weight}: expected floating-point numbers, found {weight.dtype}; use an unquantised model"
+        )
     return BFLOAT16 if weight.dtype == BFLOAT16 else FLOAT32

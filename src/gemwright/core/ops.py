@@ -11,6 +11,8 @@ from gemwright.core.weights import Weight
 
 MASKED = -2.3819763e38  # the value of the reference implementations: finite in float32 and bfloat16
 
+_MOST_SCORES = 1 << 22  # attention scores held at once (16 MiB): longer texts are taken in blocks of queries
+
 
 def rms_norm(x: jax.Array, weight: Weight, epsilon: float) -> jax.Array:
     """Root mean square norm times (1 + weight), over the last dimension; cast back at the end."""
@@ -55,6 +57,24 @@ def attend(
     Returns:
       (B, T, H, K), in the dtype of `queries`.
     """
+    b, t, h, k = queries.shape
+    block = max(1, _MOST_SCORES // (b * h * keys.shape[1]))
+    if t <= block:
+        return _attend_block(queries, keys, values, visible, cap)
+    blocks = -(-t // block)
+    padding = (0, blocks * block - t)
+    queries = jnp.pad(queries, ((0, 0), padding, (0, 0), (0, 0))).reshape(b, blocks, block, h, k)
+    visible = jnp.pad(visible, ((0, 0), padding, (0, 0))).reshape(b, blocks, block, -1)
+    mixed = jax.lax.map(
+        lambda part: _attend_block(part[0], keys, values, part[1], cap),
+        (queries.swapaxes(0, 1), visible.swapaxes(0, 1)),
+    )
+    return mixed.swapaxes(0, 1).reshape(b, blocks * block, h, k)[:, :t]
+
+
+def _attend_block(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None
+) -> jax.Array:
     b, t, h, k = queries.shape
     groups = keys.shape[2]
     # The heads of a group share their keys, so they join the tokens as rows of one product.

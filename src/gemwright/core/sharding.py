@@ -6,14 +6,13 @@ of the weight has taken it. Dimensions without a rule are whole on every device.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from gemwright.core.module import Spec, map_specs
 
 Rules = Mapping[str, str]
-T = TypeVar("T")
 
 TENSOR_PARALLEL: Rules = {"vocab": "model", "mlp": "model", "heads": "model", "kv_heads": "model"}
 """Each device holds some heads, some of the MLP's width and some of the vocabulary."""
@@ -32,6 +31,6 @@ def sharding_of(spec: Spec, mesh: Mesh | AbstractMesh, rules: Rules = TENSOR_PAR
     return NamedSharding(mesh, PartitionSpec(*taken))
 
 
-def shardings(specs: T, mesh: Mesh | AbstractMesh, rules: Rules = TENSOR_PARALLEL) -> Any:
+def shardings(specs: Any, mesh: Mesh | AbstractMesh, rules: Rules = TENSOR_PARALLEL) -> Any:
     """The same tree with a sharding in place of each Spec, as `jax.jit` and `jax.device_put` take it."""
     return map_specs(lambda _, spec: sharding_of(spec, mesh, rules), specs)

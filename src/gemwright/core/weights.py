@@ -5,10 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gemwright.kernels.thin_product import most_rows, thin_product
+
 Weight = jax.Array
 """Dense. A quantised or adapted weight is another class in this union, dispatched on in `project`."""
-
-_FEW_ROWS = 3  # up to here, on the CPU, a fused multiply-and-sum reads bf16 weights fastest
 
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
@@ -31,18 +31,11 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
 
 def _matmul(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     """(n, in) x (out, in) -> (n, out) in float32."""
-    if matrix.dtype == jnp.bfloat16 and rows.shape[0] <= _FEW_ROWS:
-        return jax.lax.platform_dependent(rows, matrix, cpu=_multiply_and_sum, default=_dot)
+    if matrix.dtype == jnp.bfloat16 and rows.shape[0] <= most_rows():
+        return jax.lax.platform_dependent(rows, matrix, cpu=thin_product, default=_dot)
     return _dot(rows, matrix.astype(rows.dtype))
 
 
 def _dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     contract_last = (((1,), (1,)), ((), ()))
     return jax.lax.dot_general(rows, matrix, contract_last, preferred_element_type=jnp.float32)
-
-
-def _multiply_and_sum(rows: jax.Array, matrix: jax.Array) -> jax.Array:
-    """XLA on the CPU widens a bf16 matrix to float32 before a thin product: twice its size in
-    temporaries, and 20 times slower than this fusion, which widens in registers."""
-    wide = [jnp.sum(matrix.astype(jnp.float32) * row.astype(jnp.float32), axis=-1) for row in rows]
-    return jnp.stack(wide)

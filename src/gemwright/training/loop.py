@@ -43,7 +43,7 @@ def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, unti
     step_function = jax.jit(partial(train_step, config=run.model, optimizer=optimizer), donate_argnums=0)
     first, last = int(state.step), min(run.steps, until or run.steps)
     _trim(folder / "losses.jsonl", first)
-    with _progress() as progress, (folder / "losses.jsonl").open("a") as log:
+    with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
         task = progress.add_task("train", total=last, completed=first, loss=float("nan"), rate=0.0)
         for number in range(first, last):
             begun = time.perf_counter()

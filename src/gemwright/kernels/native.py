@@ -1,0 +1,59 @@
+"""The shared library of native kernels: where it is, whether it loads, which instructions it may use."""
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+import gemwright.kernels
+
+VARIABLE = "GEMWRIGHT_KERNELS"
+"""The environment variable that switches the kernels off, or fixes their instruction set."""
+
+CHOICES = ("", "off", "portable", "avx2", "avx512")
+"""Its values; empty or unset is the widest instruction set that the processor has."""
+
+THIN_PRODUCT = "gemwright_thin_product"
+"""The kernel's name, in the library and as a target of XLA."""
+
+
+def choice() -> str:
+    """What `GEMWRIGHT_KERNELS` asks for, read whenever a kernel is traced.
+
+    Raises:
+      ValueError: it is none of `CHOICES`.
+    """
+    value = os.environ.get(VARIABLE, "")
+    if value not in CHOICES:
+        raise ValueError(f"{VARIABLE} is {value!r}; it must be one of {', '.join(CHOICES[1:])}, or unset")
+    return value
+
+
+def available() -> bool:
+    """Whether the native kernels were built, load, and are not switched off."""
+    return choice() != "off" and _loaded()
+
+
+@functools.cache
+def _loaded() -> bool:
+    return any(_register(path) for path in _libraries())
+
+
+def _libraries() -> Iterator[Path]:
+    # An editable install leaves the sources where they are and puts the library beside its own
+    # metadata: the package then has two folders.
+    for folder in gemwright.kernels.__path__:
+        yield from Path(folder).glob("libgemwright_kernels.*")
+
+
+def _register(path: Path) -> bool:
+    """Offer the library's kernels to XLA; False if it is for another system or another jaxlib."""
+    try:
+        function = getattr(ctypes.CDLL(str(path)), THIN_PRODUCT)
+        jax.ffi.register_ffi_target(THIN_PRODUCT, jax.ffi.pycapsule(function), platform="cpu")
+    except (OSError, AttributeError, RuntimeError):
+        return False
+    return True

@@ -1,0 +1,163 @@
+"""The shared operations against NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gemwright.core import ops
+from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
+from tests.core import reference
+from tests.tolerances import BFLOAT16, SAME
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def assert_same(result: jax.Array, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=0, atol=SAME)
+
+
+# -------------------------------------------------------------------------------------------- norms
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_rms_norm_divides_by_the_root_mean_square_and_multiplies_by_one_plus_the_weight(scale: float) -> None:
+    x, weight = normal(3, 4, 18) * np.float32(scale), normal(18)
+    assert_same(rms_norm(jnp.asarray(x), jnp.asarray(weight), 1e-6), reference.rms_norm(x, weight, 1e-6))
+
+
+def test_rms_norm_of_bfloat16_rounds_once() -> None:
+    x, weight = jnp.asarray(normal(5, 18), jnp.bfloat16), jnp.asarray(normal(18), jnp.bfloat16)
+    expected = reference.rms_norm(np.asarray(x, np.float64), np.asarray(weight, np.float64), 1e-6)
+    result = rms_norm(x, weight, 1e-6)
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(result, np.float64), expected, rtol=BFLOAT16, atol=SAME)
+
+
+def test_rms_norm_of_zeros_is_zero_and_has_a_finite_gradient() -> None:
+    gradient = jax.grad(lambda x: jnp.sum(rms_norm(x, jnp.zeros(6), 1e-6)))(jnp.zeros((2, 6)))
+    assert rms_norm(jnp.zeros((2, 6)), jnp.ones(6), 1e-6).tolist() == [[0.0] * 6] * 2
+    assert bool(jnp.isfinite(gradient).all())
+
+
+# --------------------------------------------------------------------------------------------- caps
+
+
+def test_a_soft_cap_leaves_small_values_and_bounds_large_ones() -> None:
+    x = jnp.array([-1e30, -40.0, -0.1, 0.0, 0.1, 40.0, 1e30])
+    capped = soft_cap(x, 30.0)
+    assert_same(capped, 30 * np.tanh(np.asarray(x, np.float64) / 30))
+    assert (float(capped[0]), float(capped[-1])) == (-30.0, 30.0)
+
+
+def test_no_cap_changes_nothing() -> None:
+    x = jnp.asarray(normal(4))
+    assert soft_cap(x, None) is x
+
+
+# ----------------------------------------------------------------------------------------- rotation
+
+
+def test_rotation_turns_each_pair_of_halves_by_its_own_angle() -> None:
+    x, positions = normal(2, 5, 3, 10), RNG.integers(0, 100, (2, 5))
+    assert_same(rotate(jnp.asarray(x), jnp.asarray(positions), 10_000.0), reference.rotate(x, positions, 10_000.0))
+
+
+def test_position_zero_is_not_turned() -> None:
+    x = jnp.asarray(normal(1, 4, 2, 6))
+    assert bool((rotate(x, jnp.zeros((1, 4), jnp.int32), 10_000.0) == x).all())
+
+
+def test_rotated_products_depend_on_the_distance_alone() -> None:
+    query, key = jnp.asarray(normal(1, 1, 1, 14)), jnp.asarray(normal(1, 1, 1, 14))
+
+    def product(at: int, other: int) -> float:
+        left = rotate(query, jnp.array([[at]]), 10_000.0)
+        return float(jnp.sum(left * rotate(key, jnp.array([[other]]), 10_000.0)))
+
+    assert product(9, 4) == pytest.approx(product(25, 20), abs=SAME)
+    assert abs(product(9, 4) - product(4, 9)) > 0.1
+
+
+def test_bfloat16_is_rotated_in_float32_even_far_out() -> None:
+    # A bfloat16 position has 8 bits: 8191 would become 8192, and the first pair turn by a radian more.
+    x, positions = jnp.asarray(normal(1, 3, 2, 8), jnp.bfloat16), np.array([[257, 4097, 8191]])
+    result = rotate(x, jnp.asarray(positions), 10_000.0)
+    expected = reference.rotate(np.asarray(x, np.float32), positions, 10_000.0)
+    assert result.dtype == jnp.bfloat16
+    # At such angles the float32 frequencies are off by 8191 * 2^-24 radians, as they are in every reference.
+    np.testing.assert_allclose(np.asarray(result, np.float64), expected, rtol=BFLOAT16, atol=2e-3)
+
+
+# ---------------------------------------------------------------------------------------- attention
+
+
+def random_attention(heads: int, groups: int) -> tuple[np.ndarray, ...]:
+    visible = RNG.random((2, 5, 9)) < 0.5
+    visible[:, :, 0] = True  # every query sees something
+    return normal(2, 5, heads, 6), normal(2, 9, groups, 6), normal(2, 9, groups, 6), visible
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(1, 1), (3, 3), (6, 2), (5, 1)])
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_attention_is_softmax_over_the_keys_of_each_heads_group(heads: int, groups: int, cap: float | None) -> None:
+    inputs = random_attention(heads, groups)
+    assert_same(attend(*map(jnp.asarray, inputs), cap), reference.attend(*inputs, cap))
+
+
+@pytest.mark.parametrize("most_scores", [1, 2 * 6 * 9 * 2, 2 * 6 * 9 * 4])
+def test_attention_in_blocks_of_queries_is_attention(most_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The sizes make blocks of 1, 2 and 4 of the 5 queries; the last two leave a rest.
+    inputs = random_attention(6, 2)
+    monkeypatch.setattr(ops, "_MOST_SCORES", most_scores)
+    assert_same(attend(*map(jnp.asarray, inputs), 2.0), reference.attend(*inputs, 2.0))
+
+
+def test_what_is_masked_has_no_influence_at_all() -> None:
+    queries, keys, values, visible = random_attention(6, 2)
+    before = attend(*map(jnp.asarray, (queries, keys, values, visible)), 50.0)
+    hidden = ~visible.any(axis=1)
+    assert hidden.any()
+    keys[hidden], values[hidden] = 1e4, -1e4
+    after = attend(*map(jnp.asarray, (queries, keys, values, visible)), 50.0)
+    assert bool((before == after).all())
+
+
+def test_a_query_that_sees_nothing_gets_finite_values_and_gradients() -> None:
+    queries, keys, values, visible = map(jnp.asarray, random_attention(3, 3))
+    visible = jnp.zeros_like(visible)
+    gradient = jax.grad(lambda q: jnp.sum(attend(q, keys, values, visible, 50.0)))(queries)
+    assert bool(jnp.isfinite(attend(queries, keys, values, visible, 50.0)).all())
+    assert bool(jnp.isfinite(gradient).all())
+
+
+def test_the_softmax_of_bfloat16_is_computed_in_float32() -> None:
+    # 300 equal scores: shares of 1/300 summed in bfloat16 would stop growing at 1/2 or less.
+    ones = jnp.ones((1, 300, 1, 2), jnp.bfloat16)
+    result = attend(ones[:, :1], ones, ones, jnp.ones((1, 1, 300), bool), None)
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(result, np.float64), 1.0, rtol=BFLOAT16)
+
+
+# ------------------------------------------------------------------------------------------ masking
+
+
+def test_a_query_sees_itself_and_its_past() -> None:
+    positions = jnp.arange(4)[None]
+    assert causal(positions, positions, None)[0].tolist() == np.tri(4, dtype=bool).tolist()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7])
+def test_a_window_holds_exactly_that_many_keys_the_querys_own_included(window: int) -> None:
+    positions = jnp.arange(9)[None]
+    seen = causal(positions, positions, window)[0].sum(axis=-1).tolist()
+    assert seen == [min(at + 1, window) for at in range(9)]
+
+
+def test_empty_slots_and_padding_are_seen_by_nobody_and_see_nothing() -> None:
+    visible = causal(jnp.array([[-1, 5]]), jnp.array([[-1, 4, -1, 5, 6]]), None)
+    assert visible[0].tolist() == [[False] * 5, [False, True, False, True, False]]
