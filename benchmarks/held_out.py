@@ -37,7 +37,9 @@ def model_bits(model: gemwright.Model, stream: np.ndarray) -> float:
     for first in range(0, len(windows), 16):
         part = windows[first : first + 16]
         rows = np.stack([row for row, _ in part] + [part[0][0]] * (16 - len(part)))
-        nats = np.asarray(losses(model.weights, jnp.asarray(rows[:, :-1]), jnp.asarray(rows[:, 1:]), config=model.config))
+        nats = np.asarray(
+            losses(model.weights, jnp.asarray(rows[:, :-1]), jnp.asarray(rows[:, 1:]), config=model.config)
+        )
         total += sum(nats[index][counted].sum() for index, (_, counted) in enumerate(part))
     return float(total / np.log(2))
 

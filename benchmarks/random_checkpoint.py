@@ -1,6 +1,6 @@
 """Write a checkpoint of a published shape with random weights, to measure loading and speed on.
 
-    python -m benchmarks.random_checkpoint gemma-2b OUT       (5 GB of bf16 for this one)
+python -m benchmarks.random_checkpoint gemma-2b OUT       (5 GB of bf16 for this one)
 """
 
 import argparse

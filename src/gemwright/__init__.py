@@ -1,8 +1,8 @@
 """Gemwright: the whole life of a Gemma model in one library.
 
-    import gemwright
-    model = gemwright.load()                        # the small default model; or a folder, or a hub name
-    model.generate("Once upon a time", max_new_tokens=60, temperature=0.7)
+import gemwright
+model = gemwright.load()                        # the small default model; or a folder, or a hub name
+model.generate("Once upon a time", max_new_tokens=60, temperature=0.7)
 """
 
 from importlib import import_module

@@ -1,13 +1,15 @@
 """A conversation with a model: its turns, and the cache that grows with them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
-from gemwright.model import Model
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.prompt import FormattedPrompt
+
+if TYPE_CHECKING:
+    from gemwright.model import Model
 
 
 class Conversation:
@@ -19,7 +21,7 @@ class Conversation:
       reused: tokens of the last prompt that were in the cache already.
     """
 
-    def __init__(self, model: Model, messages: Sequence[Message | dict[str, str]] = (), system: str = "") -> None:
+    def __init__(self, model: "Model", messages: Sequence[Message | dict[str, str]] = (), system: str = "") -> None:
         self.model = model
         self.messages = [_message(message) for message in messages]
         if system:

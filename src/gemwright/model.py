@@ -13,6 +13,7 @@ import numpy as np
 from gemwright.checkpoints.hub import resolve
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.compilation import cache_compilations
+from gemwright.conversation import Conversation
 from gemwright.inference.generate import decode
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
@@ -75,7 +76,9 @@ class Model:
         if tokens.ndim != 2 or not tokens.size or not np.issubdtype(tokens.dtype, np.integer):
             raise ValueError(f"token_ids: expected batch x length integers, found {tokens.dtype} {tokens.shape}")
         if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
-            raise ValueError(f"token_ids: expected 0 to {self.config.vocab_size - 1}, found {tokens.min()} to {tokens.max()}")
+            raise ValueError(
+                f"token_ids: expected 0 to {self.config.vocab_size - 1}, found {tokens.min()} to {tokens.max()}"
+            )
         return _all_logits(self.weights, jnp.asarray(tokens, jnp.int32), self.config)
 
     @overload
@@ -154,8 +157,6 @@ class Model:
 
     def chat(self, messages: Sequence[Message | dict[str, str]], max_new_tokens: int = 512, **options: Any) -> str:
         """The model's answer to a conversation, as `Conversation` gives it."""
-        from gemwright.conversation import Conversation  # above this file: it holds a model
-
         return Conversation(self, messages=list(messages)).answer(max_new_tokens, **options)
 
     def _default_stop_ids(self) -> frozenset[int]:

@@ -21,7 +21,7 @@ def test_project_contracts_the_last_dimension() -> None:
 
 
 def test_project_contracts_several_dimensions_in_their_order() -> None:
-    weight = RNG.standard_normal((7, 6, 10)).astype(np.float32) / np.float32(8)
+    weight = np.random.default_rng(1).standard_normal((7, 6, 10)).astype(np.float32) / np.float32(8)
     expected = np.einsum("ahk,dhk->ad", X.astype(np.float64), weight.astype(np.float64))
     np.testing.assert_allclose(
         np.asarray(project(jnp.asarray(X), jnp.asarray(weight), inputs=2)), expected, rtol=0, atol=SAME

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,10 +78,8 @@ def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: b
 
 def _lines() -> Iterator[str]:
     """What the user types, until Ctrl-D; Ctrl-C drops a line."""
-    try:
-        import readline  # noqa: F401  # line editing and history, where the system has it
-    except ModuleNotFoundError:
-        pass
+    with suppress(ModuleNotFoundError):  # line editing and history, where the system has it
+        import readline  # noqa: F401
     while True:
         try:
             yield input("> ").strip()

@@ -56,17 +56,44 @@ def cached_attention(
     all_keys = jnp.concatenate([cache.keys, keys], axis=1)
     all_values = jnp.concatenate([cache.values, values], axis=1)
     mixed = attend(queries, all_keys, all_values, visible, cap)
-    newest = jnp.max(positions, axis=1, keepdims=True)
-    kept = jnp.where(positions > newest - slots, positions, -1)
-    return mixed, _write(cache, keys, values, kept)
+    return mixed, _write(cache, keys, values, positions)
 
 
 def _write(cache: KVCache, keys: jax.Array, values: jax.Array, positions: jax.Array) -> KVCache:
-    slots = cache.keys.shape[1]
-    slot = jnp.where(positions >= 0, positions % slots, slots)  # one past the end is dropped
-    row = jnp.arange(positions.shape[0])[:, None]
-    return KVCache(
-        cache.keys.at[row, slot].set(keys, mode="drop"),
-        cache.values.at[row, slot].set(values, mode="drop"),
-        cache.positions.at[row, slot].set(positions, mode="drop"),
-    )
+    """The cache with new tokens in it. No scatter: XLA on the CPU widens a bfloat16 cache to float32 for one."""
+    new = KVCache(keys, values, positions)
+    if positions.shape[1] == 1:
+        return _write_token(cache, new)
+    return _write_chunk(cache, new)
+
+
+def _write_token(cache: KVCache, new: KVCache) -> KVCache:
+    slots = cache.positions.shape[1]
+
+    def write_row(row: jax.Array, kept: KVCache) -> KVCache:
+        position = new.positions[row, 0]
+
+        def put(whole: jax.Array, token: jax.Array) -> jax.Array:
+            start = (row, jnp.maximum(position, 0) % slots) + (jnp.int32(0),) * (whole.ndim - 2)
+            token = jax.lax.dynamic_slice_in_dim(token, row, 1)
+            old = jax.lax.dynamic_slice(whole, start, token.shape)
+            return jax.lax.dynamic_update_slice(whole, jnp.where(position >= 0, token, old), start)
+
+        return jax.tree.map(put, kept, new)
+
+    return jax.lax.fori_loop(0, len(new.positions), write_row, cache)
+
+
+def _write_chunk(cache: KVCache, new: KVCache) -> KVCache:
+    """Slot by slot, the newest token that belongs there. A row's positions follow each other, then comes padding."""
+    slots = jnp.arange(cache.positions.shape[1])
+    first, newest = new.positions[:, :1], jnp.max(new.positions, axis=1, keepdims=True)
+    position = newest - (newest - slots) % len(slots)  # the last one up to the newest that stands in this slot
+    fresh = (position >= first) & (first >= 0)
+    index = jnp.clip(position - first, 0, new.positions.shape[1] - 1)
+
+    def choose(old: jax.Array, token: jax.Array) -> jax.Array:
+        wide = (..., *(None,) * (old.ndim - 2))
+        return jnp.where(fresh[wide], jnp.take_along_axis(token, index[wide], axis=1), old)
+
+    return jax.tree.map(choose, cache, new)

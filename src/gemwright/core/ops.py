@@ -42,9 +42,7 @@ def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def attend(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None
-) -> jax.Array:
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None) -> jax.Array:
     """Grouped-query attention: each of G key heads serves H/G query heads.
 
     Args:

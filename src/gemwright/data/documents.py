@@ -42,7 +42,9 @@ def read_json_lines(path: Path) -> Iterator[Document]:
                 row = json.loads(line)
                 yield Document(row["id"], row["source"], row["text"], row["split"])
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: expected a row with id, source, text, split: {error!r}") from None
+                raise ValueError(
+                    f"{path}, line {number}: expected a row with id, source, text, split: {error!r}"
+                ) from None
 
 
 def read_folder(folder: Path, one_in: int = 50) -> Iterator[Document]:

@@ -44,7 +44,9 @@ def pack(documents: Iterable[list[int]], bos: int, vocab_size: int) -> Tokens:
     for number, document in enumerate(documents):
         part = np.asarray(document, dtype)
         if not len(part) or part[0] != bos or (part[1:] == bos).any():
-            raise ValueError(f"document {number}: expected exactly one BOS ({bos}), at its beginning; got {document[:8]}")
+            raise ValueError(
+                f"document {number}: expected exactly one BOS ({bos}), at its beginning; got {document[:8]}"
+            )
         parts.append(part)
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 

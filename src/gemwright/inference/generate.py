@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.inference.sampling import Filters, Knobs, Sampling, choose
+from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose
 from gemwright.inference.session import Session
 from gemwright.models.gemma import Config, Gemma
 
@@ -27,32 +27,33 @@ class Chosen:
 
 
 def decode(
-    session: Session, max_new_tokens: int, sampling: Sampling = Sampling(), stop_ids: Collection[int] = ()
+    session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
 ) -> Iterator[Chosen]:
     """Go on from the end of the session's rows, a token a row and step.
 
     Args:
       session: rows that hold their prompts; the chosen tokens are read into them, except the last.
-      max_new_tokens: steps at most; fewer where the context ends.
+      max_new_tokens: steps at most; a row also stops where its context ends.
       stop_ids: a row stops after such a token, which is handed out too; empty never stops.
 
     Yields:
       The tokens of each step, as soon as they are chosen.
     """
-    room = session.config.max_positions - max(len(row) for row in session.tokens)
+    limit = session.config.max_positions
     seen = _seen(session) if sampling.filters.penalty else None
     knobs = sampling.knobs(session.rows)
     running = [True] * session.rows
-    for count in range(min(max_new_tokens, room + 1)):
+    for count in range(max_new_tokens):
         tokens, scores, seen = _choose(
             session.weights, session.state.last, seen, jnp.int32(count), knobs, session.config, sampling.filters
         )
         chosen = np.asarray(tokens).tolist()
         yield Chosen([t if on else None for t, on in zip(chosen, running, strict=True)], np.asarray(scores).tolist())
-        running = [on and t not in stop_ids for t, on in zip(chosen, running, strict=True)]
-        if not any(running) or count + 1 == min(max_new_tokens, room + 1):
+        stopped = [t in stop_ids or len(row) >= limit for t, row in zip(chosen, session.tokens, strict=True)]
+        running = [on and not stop for on, stop in zip(running, stopped, strict=True)]
+        if not any(running) or count + 1 == max_new_tokens:
             return
-        session.step(tokens)
+        session.step(tokens, running)
 
 
 @partial(jax.jit, static_argnames=("config", "filters"))

@@ -71,6 +71,9 @@ def _require(name: str, value: float, holds: bool, wanted: str) -> None:
         raise ValueError(f"{name} must be {wanted}, found {value}")
 
 
+GREEDY = Sampling()
+
+
 @dataclass(frozen=True)
 class Filters:
     """Which parts of sampling are compiled in."""

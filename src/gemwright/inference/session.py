@@ -72,13 +72,14 @@ class Session:
         for row, new in zip(self.tokens, tokens, strict=True):
             row.extend(new)
 
-    def step(self, tokens: jax.Array) -> None:
-        """Read one token into each row, from the device: the decode step."""
-        self._reserve(max(len(row) for row in self.tokens) + 1)
-        positions = jnp.asarray([[len(row)] for row in self.tokens], jnp.int32)
+    def step(self, tokens: jax.Array, running: Sequence[bool]) -> None:
+        """Read one token into each row that is still running, from the device: the decode step."""
+        lengths = [len(row) if on else -1 for row, on in zip(self.tokens, running, strict=True)]
+        self._reserve(max(lengths) + 1)
+        positions = jnp.asarray([[length] for length in lengths], jnp.int32)
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
-        for row, token in zip(self.tokens, np.asarray(tokens).tolist(), strict=True):
-            row.append(token)
+        for row, token, on in zip(self.tokens, np.asarray(tokens).tolist(), running, strict=True):
+            row.extend([token] if on else [])
 
     def logits(self) -> jax.Array:
         """(B, V) float32: what follows each row's last token."""
@@ -113,9 +114,8 @@ class Session:
             if not row and not new:
                 raise ValueError("a row needs at least one token; begin it with BOS")
             if len(row) + len(new) > self.config.max_positions:
-                raise ContextFull(
-                    f"{len(row) + len(new)} tokens do not fit the context of {self.config.max_positions}: shorten the text"
-                )
+                needed, limit = len(row) + len(new), self.config.max_positions
+                raise ContextFull(f"{needed} tokens do not fit the context of {limit}: shorten the text")
 
     def _bucket(self, needed: int) -> int:
         capacity = _SMALLEST_CAPACITY

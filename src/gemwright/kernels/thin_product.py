@@ -35,7 +35,9 @@ def thin_product(rows: jax.Array, matrix: jax.Array) -> jax.Array:
       ValueError: `GEMWRIGHT_KERNELS` has an unknown value.
     """
     if rows.ndim != 2 or matrix.ndim != 2 or rows.shape[1] != matrix.shape[1] or matrix.dtype != jnp.bfloat16:
-        raise TypeError(f"thin_product wants (n, in) and a bfloat16 (out, in), not {rows} and {matrix}")
+        raise TypeError(
+            f"thin_product wants (n, in) and a bfloat16 (out, in), not {jax.typeof(rows)} and {jax.typeof(matrix)}"
+        )
     return _native(rows, matrix) if native.available() else thin_product_reference(rows, matrix)
 
 

@@ -40,7 +40,7 @@ inline Floats widen(const uint16_t* from) {
   Halves halves;
   std::memcpy(&halves, from, sizeof halves);
 #if defined(__AVX512F__)
-  const Words words = (Words)_mm512_cvtepu16_epi32((__m256i)halves);
+  const Words words = (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);  // unmasked, GCC 12 warns
 #elif defined(__AVX2__)
   const Words words = (Words)_mm256_cvtepu16_epi32((__m128i)halves);
 #else

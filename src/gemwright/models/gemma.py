@@ -158,9 +158,7 @@ class Attention:
         if cache is None:
             mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
         else:
-            mixed, cache = cached_attention(
-                queries, keys, values, step.positions, cache, window, config.attention_cap
-            )
+            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, config.attention_cap)
         return project(mixed, self.output, inputs=2), cache
 
 

@@ -1,7 +1,6 @@
 """The loop: steps, progress, checkpoints, a loss curve. Interrupted, it resumes where it was."""
 
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -64,7 +63,7 @@ def save(state: State, path: Path) -> None:
     leaves = {str(index): np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     half = path.with_suffix(".partial")
     save_file(leaves, half)
-    os.replace(half, path)
+    half.replace(path)
 
 
 def restore(fresh: State, path: Path) -> State:

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds dist/gemwright-VERSION-py3-none-manylinux_X_Y_ARCH.whl, for the oldest Linux that it can run on.
+# Needs python with build, auditwheel and patchelf on the PATH, and a C++20 compiler.
+set -eu
+cd "$(dirname "$0")/.."
+
+built=$(mktemp -d)
+trap 'rm -rf "$built"' EXIT
+python -m build --wheel --outdir "$built" .
+
+# An install without a compiler goes on as pure Python; a wheel for others must hold the kernels.
+case $(ls "$built") in
+*-any.whl)
+    echo "build_wheel: the native kernels were not built; the messages above say why" >&2
+    exit 1
+    ;;
+esac
+
+mkdir -p dist
+rm -f dist/gemwright-*.whl
+auditwheel repair --wheel-dir dist "$built"/*.whl
