@@ -1,7 +1,7 @@
 """A model as its user holds it: weights, constants and tokenizer, with text in and text out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -18,6 +18,7 @@ from gemwright.inference.generate import decode
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
 from gemwright.models.gemma import Config, Gemma
+from gemwright.text import control
 from gemwright.text.chat import Message
 from gemwright.text.stream import StopStrings, StreamDecoder
 from gemwright.text.tokenizer import Tokenizer
@@ -49,7 +50,7 @@ class Model:
     """Make one with `gemwright.load`."""
 
     config: Config
-    weights: Gemma
+    weights: Gemma = field(repr=False)
     folder: Path
     optional_tokenizer: Tokenizer | None
 
@@ -160,7 +161,9 @@ class Model:
         return Conversation(self, messages=list(messages)).answer(max_new_tokens, **options)
 
     def _default_stop_ids(self) -> frozenset[int]:
-        return self.optional_tokenizer.stop_ids if self.optional_tokenizer else frozenset({1, 107})
+        if self.optional_tokenizer is None:
+            return frozenset({control.EOS, control.END_OF_TURN_ID})
+        return self.optional_tokenizer.stop_ids
 
     def _session(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> Session:
         if not rows:

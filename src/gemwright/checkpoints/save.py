@@ -71,8 +71,7 @@ def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
     if tokenizer is not None:
         others = sorted(tokenizer.stop_ids - {tokenizer.eos_id})
         return TokenIds(tokenizer.pad_id, tokenizer.bos_id, (tokenizer.eos_id, *others))
-    end_of_turn = control.UNK + 1 + control.CONTROL_PIECES.index(control.END_OF_TURN)
-    stops = (control.EOS, end_of_turn) if end_of_turn < config.vocab_size else (control.EOS,)
+    stops = tuple(stop for stop in (control.EOS, control.END_OF_TURN_ID) if stop < config.vocab_size)
     return TokenIds(control.PAD, control.BOS, stops)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -12,13 +14,28 @@ from gemwright.cli.generate import generate
 from gemwright.cli.models import models
 from gemwright.cli.summary import summary
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gemwright {metadata.version('gemwright')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="gemwright",
-    help="The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
+
+
 for verb in (chat, generate, models, summary, convert):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")

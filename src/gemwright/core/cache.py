@@ -46,7 +46,6 @@ def cached_attention(
     Returns:
       (B, T, H, K) and the cache with the new tokens in it.
     """
-    slots = cache.keys.shape[1]
     if window is None or positions.shape[1] == 1:  # nothing still needed is overwritten
         cache = _write(cache, keys, values, positions)
         visible = causal(positions, cache.positions, window)

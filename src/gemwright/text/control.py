@@ -43,6 +43,9 @@ def _html_tags() -> list[str]:
 CONTROL_PIECES: tuple[str, ...] = ("<mask>", "<2mass>", "[@BOS@]", *_unused_slots(), START_OF_TURN, END_OF_TURN)
 """Ids 4 to 107. A control piece is never produced from text."""
 
+END_OF_TURN_ID = UNK + 1 + CONTROL_PIECES.index(END_OF_TURN)
+"""For a model without a tokenizer: where Gemma 1 and 2 have it."""
+
 TEXT_PIECES: tuple[str, ...] = (
     *("\n" * n for n in range(1, 32)),
     *(WORD_BOUNDARY * n for n in range(2, 32)),
