@@ -6,10 +6,13 @@ cd "$(dirname "$0")/.."
 
 built=$(mktemp -d)
 trap 'rm -rf "$built"' EXIT
-python -m build --wheel --outdir "$built" .
+
+# XLA loads kernels made with the headers of an older jaxlib, not of a newer one.
+sed -n 's/.*"jax>=\([0-9.]*\)".*/jaxlib==\1/p' pyproject.toml >"$built/constraint"
+PIP_CONSTRAINT="$built/constraint" python -m build --wheel --outdir "$built" .
 
 # An install without a compiler goes on as pure Python; a wheel for others must hold the kernels.
-case $(ls "$built") in
+case $(ls "$built"/*.whl) in
 *-any.whl)
     echo "build_wheel: the native kernels were not built; the messages above say why" >&2
     exit 1

@@ -36,8 +36,9 @@ class Conversation:
 
     def send(self, text: str, max_new_tokens: int = 512, **options: Any) -> Iterator[str]:
         """Add a user turn and stream the answer to it. `options` are those of `stream_answer`."""
+        answer = self.stream_answer(max_new_tokens, **options)  # checks the options before the turn is added
         self.messages.append(Message("user", text))
-        return self.stream_answer(max_new_tokens, **options)
+        return answer
 
     def answer(self, max_new_tokens: int = 512, **options: Any) -> str:
         """The answer to the last user turn."""
@@ -51,14 +52,16 @@ class Conversation:
         Raises:
           ContextFull: if the last turn alone does not fit the context.
         """
-        chosen = Sampling(**sampling)
+        return self._stream(max_new_tokens, stop, Sampling(**sampling))
+
+    def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Iterator[str]:
         prompt = self.prompt(max_new_tokens)
         session = self._session or Session(self.model.weights, self.model.config, rows=1, capacity=len(prompt.ids))
         self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer
-        self.reused = session.advance_to(prompt.ids)
         parts: list[str] = []
         try:
-            for part in self.model.stream_session(session, max_new_tokens, stop, chosen):
+            self.reused = session.advance_to(prompt.ids)
+            for part in self.model.stream_session(session, max_new_tokens, stop, sampling):
                 parts.append(part)
                 yield part
             self._session = session

@@ -127,7 +127,7 @@ class Model:
         Returns:
           the new ids of the row, or of each row, a stop id included.
         """
-        batched = len(token_ids) > 0 and not isinstance(token_ids[0], int | np.integer)
+        batched = len(token_ids) > 0 and np.ndim(token_ids[0]) > 0
         rows = [[int(token) for token in row] for row in (token_ids if batched else [token_ids])]
         session = self._session(rows, max_new_tokens)
         new: list[list[int]] = [[] for _ in rows]

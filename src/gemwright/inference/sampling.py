@@ -14,6 +14,9 @@ import numpy as np
 from gemwright.core.module import module
 
 
+_LEAST = 1e-30  # smaller temperatures and shares would be 0 in float32
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens. The defaults are greedy.
@@ -61,7 +64,8 @@ class Sampling:
         if len(seeds) != rows:
             raise ValueError(f"seed: expected one number, or one for each of {rows} rows; found {len(seeds)}")
         return Knobs(
-            jnp.float32(self.temperature), jnp.int32(self.top_k), jnp.float32(self.top_p), jnp.float32(self.min_p),
+            jnp.float32(max(self.temperature, _LEAST)), jnp.int32(min(self.top_k, 2**31 - 1)),
+            jnp.float32(max(self.top_p, _LEAST)), jnp.float32(self.min_p),
             jnp.float32(self.repetition_penalty), jnp.asarray(np.array(seeds, np.uint32)),
         )  # fmt: skip
 
@@ -114,7 +118,8 @@ def choose(
     if filters.penalty and seen is not None:
         adjusted = penalise(logits, seen, knobs.repetition_penalty)
     if filters.sample:
-        kept = keep(adjusted / knobs.temperature, knobs, filters)
+        below = adjusted - jnp.max(adjusted, axis=-1, keepdims=True)  # so that no quotient overflows upwards
+        kept = keep(below / knobs.temperature, knobs, filters)
         adjusted = kept + jax.vmap(lambda seed: _noise(seed, count, logits.shape[-1]))(knobs.seeds)
     tokens = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]

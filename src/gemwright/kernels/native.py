@@ -52,6 +52,8 @@ def _libraries() -> Iterator[Path]:
 def _register(path: Path) -> bool:
     """Offer the library's kernels to XLA; False if it is for another system or another jaxlib."""
     try:
+        # Without a backend XLA puts off its check of the library's version, then refuses to make one.
+        jax.local_devices(backend="cpu")
         function = getattr(ctypes.CDLL(str(path)), THIN_PRODUCT)
         jax.ffi.register_ffi_target(THIN_PRODUCT, jax.ffi.pycapsule(function), platform="cpu")
     except (OSError, AttributeError, RuntimeError):

@@ -1,0 +1,164 @@
+import builtins
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemwright.checkpoints.save import save_checkpoint
+from gemwright.model import Model
+from gemwright.text.chat import Message
+
+Run = Callable[..., Any]
+GREEDY = ("--temperature", 0, "--max-new-tokens", 8)
+
+
+def test_piped_input_is_answered_and_the_chat_ends(run: Run, tiny_folder: Path, tiny: Model) -> None:
+    done = run("chat", tiny_folder, *GREEDY, stdin="hello\n")
+    assert (done.code, done.out, done.err) == (0, tiny.chat([Message("user", "hello")], 8) + "\n", "")
+
+
+def test_a_prompt_is_answered_and_the_chat_ends(run: Run, tiny_folder: Path, tiny: Model) -> None:
+    done = run("chat", tiny_folder, *GREEDY, "--prompt", "hello", "--system", "Be brief.")
+    answer = tiny.chat([Message("system", "Be brief."), Message("user", "hello")], 8)
+    assert (done.code, done.out) == (0, answer + "\n")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_empty_input_is_an_error(run: Run, tiny_folder: Path, text: str) -> None:
+    done = run("chat", tiny_folder, stdin=text)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: nothing to answer: standard input is empty")
+
+
+def test_the_prompts_tokens_can_be_shown(run: Run, tiny_folder: Path, tiny: Model) -> None:
+    done = run("chat", tiny_folder, *GREEDY, "--prompt", "hello", "--show-tokens")
+    assert done.out == tiny.chat([Message("user", "hello")], 8) + "\n"
+    rows = [line.split() for line in done.err.splitlines()]
+    assert rows[0] == ["position", "id", "piece", "part"]
+    assert rows[1] == ["0", "2", "<bos>", "template"]
+    assert sum("<bos>" in row for row in rows) == 1
+
+
+# ------------------------------------------------------------------------------------ in a terminal
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """What the user types, line by line; then Ctrl-D. An exception is raised in place of a line."""
+
+    def type_lines(*lines: str | type[BaseException]) -> None:
+        left = iter([*lines, EOFError])
+
+        def read(_: str) -> str:
+            line = next(left)
+            if isinstance(line, str):
+                return line
+            raise line
+
+        monkeypatch.setattr(builtins, "input", read)
+
+    return type_lines
+
+
+def test_a_chat_goes_on_until_ctrl_d(run: Run, typed: Callable[..., None], tiny_folder: Path, tiny: Model) -> None:
+    typed("hello", "", KeyboardInterrupt, "/help", "/new", "hello")
+    done = run("chat", tiny_folder, *GREEDY)
+    answer = tiny.chat([Message("user", "hello")], 8)
+    assert done.code == 0
+    assert done.out.split("\n").count(answer) == 2, "after /new the first turn is forgotten"
+    assert done.err.startswith("tiny, context 128 tokens. /new begins")
+    assert done.err.count("Ctrl-C ends an answer") == 2
+
+
+@pytest.mark.parametrize("command", ["/exit", "/quit"])
+def test_a_command_ends_the_chat(run: Run, typed: Callable[..., None], tiny_folder: Path, command: str) -> None:
+    typed(command, "never answered")
+    assert run("chat", tiny_folder).out == ""
+
+
+def test_dropped_turns_are_told(run: Run, typed: Callable[..., None], tiny_folder: Path) -> None:
+    typed(*["some words to fill the context"] * 4)
+    done = run("chat", tiny_folder, *GREEDY)
+    assert done.code == 0
+    assert "(the context was full: the 2 oldest turns were dropped)" in done.err
+
+
+def test_a_message_too_long_ends_neither_chat_nor_history(
+    run: Run, typed: Callable[..., None], tiny_folder: Path, tiny: Model
+) -> None:
+    typed("x " * 200, "hello")
+    done = run("chat", tiny_folder, *GREEDY)
+    assert "error: " in done.err
+    assert "do not fit the context of 128" in done.err
+    assert tiny.chat([Message("user", "hello")], 8) in done.out
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_chat(
+    run: Run, typed: Callable[..., None], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([["half", KeyboardInterrupt], [KeyboardInterrupt], ["whole"]])
+
+    def stream(*_: Any) -> Iterator[str]:
+        for part in next(answers):
+            if not isinstance(part, str):
+                raise part
+            yield part
+
+    monkeypatch.setattr(Model, "stream_session", stream)
+    typed("one", "two", "three")
+    done = run("chat", tiny_folder, *GREEDY)
+    assert done.code == 0
+    assert done.out.split("\n")[:3] == ["half [interrupted]", " [interrupted]", "whole"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are of POSIX systems")
+def test_ctrl_c_works_in_a_real_terminal(tiny: Model, tmp_path: Path) -> None:
+    """A context of 100,000 tokens takes far longer to fill than the key takes to arrive; greedy, this answer loops."""
+    endless = replace(tiny, config=replace(tiny.config, windows=(24,), max_positions=200_000))
+    save_checkpoint(tmp_path / "endless", endless.config, endless.weights, endless.tokenizer)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "gemwright.cli.main", "chat", str(tmp_path / "endless")]
+    chat = subprocess.Popen(
+        [*command, "--temperature", "0", "--max-new-tokens", "100000"],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_take_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        shown = _read_until(ours, "> ")
+        assert "context 200000 tokens" in shown
+        os.write(ours, b"hello\n")
+        _read_until(ours, "hello", more=80)
+        os.write(ours, b"\x03")
+        _read_until(ours, "[interrupted]")
+        _read_until(ours, "> ")
+        os.write(ours, b"\x04")
+        assert chat.wait(timeout=60) == 0
+    finally:
+        if chat.poll() is None:
+            chat.send_signal(signal.SIGKILL)
+            chat.wait()
+        os.close(ours)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read_until(terminal: int, wanted: str, more: int = 0, seconds: float = 120) -> str:
+    """What the terminal shows, up to `wanted` and some characters after it."""
+    shown, end = "", time.monotonic() + seconds
+    while wanted not in shown or len(shown) - shown.index(wanted) < len(wanted) + more:
+        assert time.monotonic() < end, f"waited for {wanted!r}, saw {shown[-500:]!r}"
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown

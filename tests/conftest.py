@@ -1,0 +1,54 @@
+"""The ground all tests stand on: strict JAX, two devices, no user's cache; and one tiny model with its folder."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before jax is imported, by whatever test comes first.
+_CACHE = tempfile.TemporaryDirectory(prefix="gemwright-tests-", ignore_cleanup_errors=True)
+os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name + "/xla"  # shared with the processes that tests start
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ["COLUMNS"], os.environ["NO_COLOR"] = "120", "1"  # what rich draws must not depend on the terminal
+
+import argparse
+import inspect
+import json
+import textwrap
+
+import pytest
+
+from gemwright.checkpoints.save import save_checkpoint
+from gemwright.model import Model, load
+from gemwright.text.tokenizer import Tokenizer
+from gemwright.text.training import train_tokenizer
+from tests.tiny import CONFIG, sharp_weights
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    texts = [inspect.getsource(module) for module in (argparse, json, textwrap)]
+    return Tokenizer.from_bytes(train_tokenizer(texts, CONFIG.vocab_size))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 2 in float32, with its tokenizer. Only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_checkpoint(folder, CONFIG, sharp_weights(CONFIG), tiny_tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bare_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model without a tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "bare"
+    save_checkpoint(folder, CONFIG, sharp_weights(CONFIG))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Model:
+    return load(tiny_folder)

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from gemwright.data.documents import Document, read_folder, read_json_lines, split_of, standard_library
+
+ROWS = [{"id": f"d{n}", "source": "s", "text": f"text {n} 한국어", "split": "train"} for n in range(3)]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+EXPECTED = [Document(f"d{n}", "s", f"text {n} 한국어", "train") for n in range(3)]
+
+
+def test_rows_are_read_from_plain_and_compressed_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINES, encoding="utf-8")
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(LINES.encode()))
+    assert list(read_json_lines(tmp_path / "a.jsonl")) == EXPECTED
+    assert list(read_json_lines(tmp_path / "a.jsonl.zst")) == EXPECTED
+
+
+@pytest.mark.parametrize("wrong", ["{", "[]", '{"id": "x", "source": "s", "text": "t"}', "3", ""])
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{LINES}{wrong}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 4: expected a row with id, source, text, split"):
+        list(read_json_lines(tmp_path / "a.jsonl"))
+
+
+def test_a_folder_gives_its_rows_in_the_order_of_the_names(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "b.jsonl").write_text(LINES, encoding="utf-8")
+    (tmp_path / "z.jsonl").write_text(LINES, encoding="utf-8")
+    (tmp_path / "notes.md").write_text("about these files", encoding="utf-8")
+    assert list(read_folder(tmp_path)) == EXPECTED * 2
+
+
+def test_a_folder_of_texts_gives_each_file(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for name, data in {"b.txt": "B".encode(), "below/a.PY": b"A", "latin.txt": "ü".encode("latin-1"), "x.bin": b"X",
+                       "blank.md": b" \n"}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    found = list(read_folder(tmp_path))
+    assert [(d.id, d.text) for d in found] == [(f"{tmp_path.name}/b.txt", "B"), (f"{tmp_path.name}/below/a.PY", "A")]
+    assert {d.split for d in read_folder(tmp_path, one_in=1)} == {"heldout"}
+
+
+def test_a_folder_without_texts_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no .jsonl, .jsonl.zst or text files"):
+        list(read_folder(tmp_path))
+
+
+def test_a_document_never_changes_sides() -> None:
+    """These are SHA-256 of the ids: another rule would move held-out text into training."""
+    expected = ["train", "train", "train", "heldout", "train", "train", "train", "train"]
+    assert [split_of(f"doc{n}", 4) for n in range(8)] == expected
+    sides = [split_of(f"document {n}", 20) for n in range(4000)]
+    held = sides.count("heldout")
+    assert 130 < held < 270, "200 expected, 13.8 the deviation; the ids are fixed, so that luck has no part"
+
+
+def test_the_standard_library_leaves_its_tests_out() -> None:
+    found = {document.id: document for _, document in zip(range(150), standard_library(), strict=False)}
+    assert "python_code/argparse.py" in found
+    assert not [name for name in found if "/test/" in name or "/tests/" in name]
+    assert {document.source for document in found.values()} == {"python_code"}

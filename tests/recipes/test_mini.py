@@ -1,0 +1,84 @@
+import argparse
+import inspect
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemwright.model import load
+from gemwright.models.gemma import gemma1
+from gemwright.text.tokenizer import Tokenizer
+from gemwright.training.run import Run, Stage
+from recipes import mini
+
+like_a_property = settings(derandomize=True, deadline=None, max_examples=200)
+texts = st.text("ab. \n", max_size=80)
+
+
+def without_newlines(text: str) -> str:
+    return text.replace("\n", "")
+
+
+@like_a_property
+@given(text=texts, longest=st.integers(1, 30))
+def test_passages_lose_nothing_but_newlines_where_they_are_cut(text: str, longest: int) -> None:
+    found = list(mini.passages(text, longest))
+    if text.strip():
+        assert without_newlines("".join(found)) == without_newlines(text)
+    for passage in found:
+        assert passage in text
+        assert len(passage) <= longest or not re.search(r"\S\n\n", passage[:-1]), "longer only where no blank line is"
+
+
+@like_a_property
+@given(text=st.text("ab. ,\n", max_size=300))
+def test_an_opening_and_its_rest_make_the_passage(text: str) -> None:
+    opening, rest = mini.split_opening(text)
+    assert re.sub(r"\s", "", opening + rest) == re.sub(r"\s", "", text)
+    assert not rest or len(opening) <= 200
+
+
+@pytest.mark.parametrize("text", ["A story, told in a single breath, <bos> and all. The end.", "no pause", "x" * 500])
+def test_an_example_has_one_bos_and_can_be_packed(tiny_tokenizer: Tokenizer, text: str) -> None:
+    for ids in (mini.chat_example(text, tiny_tokenizer), mini.plain_example(text, tiny_tokenizer)):
+        assert ids[0] == tiny_tokenizer.bos_id
+        assert ids.count(tiny_tokenizer.bos_id) == 1
+
+
+def test_a_chat_example_is_a_turn_and_its_answer(tiny_tokenizer: Tokenizer) -> None:
+    ids = mini.chat_example("Once upon a time there was a fox. It was red.", tiny_tokenizer)
+    shown = tiny_tokenizer.decode(ids, skip_control=False)
+    assert re.fullmatch(
+        r"<bos><start_of_turn>user\n.*[.]<end_of_turn>\n<start_of_turn>model\nIt was red[.]<end_of_turn>\n", shown
+    )
+
+
+def test_the_recipe_fits_the_default_models_limits() -> None:
+    recipe = mini.run()
+    assert recipe.block % max(stage.length for stage in recipe.stages) == 0
+    assert recipe.tokens_per_step % recipe.block == 0
+    assert recipe.model.vocab_size == mini.VOCAB_SIZE
+
+
+def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for module in (argparse, textwrap, inspect, json):
+        (corpus / f"{module.__name__}.py").write_text(inspect.getsource(module), encoding="utf-8")
+    sizes = {"embed_dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "mlp_dim": 32}
+    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(2, 16), Stage(1, 32)), 64, 32, warmup=1)
+    monkeypatch.setattr(mini, "VOCAB_SIZE", 700)
+    monkeypatch.setattr(mini, "run", lambda: small)
+    monkeypatch.setattr(mini, "documents", lambda folder: list(mini.read_folder(folder)))
+    monkeypatch.setattr("sys.argv", ["mini", "--corpus", str(corpus), "--out", str(tmp_path / "out")])
+    mini.main()
+    model = load(tmp_path / "out" / "model")
+    assert model.config == small.model
+    assert isinstance(model.generate("def", 4), str)
+    before = (tmp_path / "out" / "stream.npy").stat().st_mtime_ns
+    mini.main()  # again: nothing is left to do, nothing is made anew
+    assert (tmp_path / "out" / "stream.npy").stat().st_mtime_ns == before

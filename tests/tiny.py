@@ -1,0 +1,46 @@
+"""The tiny model that most tests of inference, conversation and command line share."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.core.module import Spec, generator, map_specs
+from gemwright.model import Model
+from gemwright.models.gemma import Config, Gemma, gemma2
+
+CONFIG = gemma2(
+    window=24, vocab_size=720, embed_dim=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40,
+    max_positions=128,
+)  # fmt: skip
+"""Its ring turns after 24 tokens, its context ends after 128."""
+
+
+def sharp_weights(config: Config, seed: int = 0) -> Gemma:
+    """Random weights whose answers depend on all they read; with initial ones a wrong cache goes unseen."""
+
+    def draw(name: str, spec: Spec) -> jax.Array:
+        deviation = 0.3 if spec.init == "zeros" else 1.5 / np.sqrt(spec.fan_in)
+        return jnp.asarray(generator(seed, name).standard_normal(spec.shape) * deviation, jnp.float32)
+
+    return map_specs(draw, Gemma.specs(config))
+
+
+def uncached_logits(model: Model, ids: list[int]) -> np.ndarray:
+    """(length, V) of one row, in one pass without a cache. Padded, so that all lengths share a program."""
+    padded = np.zeros((1, 1024 if len(ids) > 128 else 128), np.int32)
+    padded[0, : len(ids)] = ids  # what follows a token does not change its logits
+    return np.asarray(_uncached(model.weights, jnp.asarray(padded), model.config))[0, : len(ids)]
+
+
+@partial(jax.jit, static_argnames="config")
+def _uncached(weights: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+    hidden, _ = weights(tokens, config)
+    return weights.logits(hidden, config)
+
+
+def assert_greedy(model: Model, prompt: list[int], answer: list[int]) -> None:
+    """By induction: each token is the likeliest after those before it, by the pass without a cache."""
+    logits = uncached_logits(model, [*prompt, *answer])[len(prompt) - 1 : -1]
+    assert answer == logits.argmax(-1).tolist()

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gemwright.core.module import initialise, named_leaves
+from gemwright.data.packing import Blocks, pack, rows_to_batch
+from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
+from gemwright.training.loop import read_losses, train
+from gemwright.training.run import Run, Stage
+from gemwright.training.step import next_token_loss, token_losses
+
+BOS, VOCAB = 2, 40
+SIZES = {"vocab_size": VOCAB, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
+RUN = Run(
+    model=gemma1(num_kv_heads=1, **SIZES), stages=(Stage(8, 8), Stage(4, 16)), tokens_per_step=64, block=16, warmup=2,
+    peak_rate=2e-2,
+)  # fmt: skip
+
+
+def stream() -> np.ndarray:
+    """Documents that count upwards: easy to learn."""
+    starts = np.random.default_rng(0).integers(3, 20, 60)
+    return pack(([BOS, *range(start, start + 15)] for start in starts), BOS, VOCAB)
+
+
+BLOCKS = Blocks(stream(), RUN.block, BOS, RUN.seed)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gemma, Path]:
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return train(RUN, BLOCKS, folder), folder
+
+
+def test_the_loss_falls(whole: tuple[Gemma, Path]) -> None:
+    losses = read_losses(whole[1])
+    assert len(losses) == RUN.steps
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
+    assert (whole[1] / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_was_interrupted_ends_bit_by_bit_the_same(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
+    train(RUN, BLOCKS, tmp_path, until=5)
+    with (tmp_path / "losses.jsonl").open("a") as log:
+        log.write('{"step": 5, "loss": 99}\n')  # of a step that was done, but killed before it was saved
+    (tmp_path / "state.partial").write_bytes(b"half a file")
+    resumed = train(RUN, BLOCKS, tmp_path, save_every=2)
+    for name, weight in named_leaves(whole[0]).items():
+        np.testing.assert_array_equal(np.asarray(named_leaves(resumed)[name]), np.asarray(weight), err_msg=name)
+    assert read_losses(tmp_path) == read_losses(whole[1])
+
+
+def test_a_finished_run_is_left_as_it_is(whole: tuple[Gemma, Path]) -> None:
+    again = train(RUN, BLOCKS, whole[1])
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, whole[0]))
+    assert len(read_losses(whole[1])) == RUN.steps
+
+
+def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
+    other = Run(model=gemma1(num_kv_heads=2, **SIZES), stages=RUN.stages, tokens_per_step=64, block=16)
+    with pytest.raises(ValueError, match="state of another run"):
+        train(other, BLOCKS, whole[1])
+
+
+def test_rows_grow_from_stage_to_stage() -> None:
+    assert [RUN.length(step) for step in (0, 7, 8, 11)] == [8, 8, 16, 16]
+    with pytest.raises(ValueError, match="the run has 12 steps only"):
+        RUN.length(12)
+
+
+@pytest.mark.parametrize("model", [RUN.model, gemma2(window=4, num_kv_heads=1, **SIZES)], ids=["gemma1", "gemma2"])
+def test_packed_documents_have_the_losses_of_each_alone(model: Config) -> None:
+    weights = initialise(Gemma.specs(model), 1)
+    documents = [[BOS, 5, 6, 7], [BOS, 9], [BOS, 11, 12, 13, 14, 15]]
+    losses = jax.jit(token_losses, static_argnames="config")
+
+    def padded(row: list[int]) -> np.ndarray:
+        return np.array([row + [0] * (12 - len(row))], np.int32)
+
+    alone = []
+    for document in documents:
+        each = losses(weights, padded(document[:-1]), padded(document[1:]), config=model)
+        alone.extend(np.asarray(each)[0, : len(document) - 1].tolist())
+    row = np.array([[*documents[0], *documents[1], *documents[2], BOS]], np.int32)
+    batch = rows_to_batch(row, BOS)
+    packed = losses(weights, batch.inputs, batch.targets, model, batch.positions, batch.segments)
+    counted = np.asarray(packed)[0][batch.weights[0] == 1]
+    np.testing.assert_allclose(counted, alone, rtol=0, atol=1e-5)
+    assert float(next_token_loss(weights, batch, model)) == pytest.approx(np.mean(alone), abs=1e-5)
