@@ -56,7 +56,7 @@ class KneserNey:
         wide = stream.astype(np.int64)
         keys, valid = wide.copy(), wide != self.bos  # BOS is given, never predicted
         for back in range(1, length):
-            earlier = np.concatenate([np.full(back, -1), wide[:-back]])
+            earlier = np.concatenate([np.full(back, -1), wide])[: len(wide)]
             keys |= np.maximum(earlier, 0) << (self.bits * back)
             valid &= earlier >= 0
             if back < length - 1:  # BOS may only stand first

@@ -1,3 +1,4 @@
+# ruff: noqa: E402  (jax must find its settings in the environment)
 """The ground all tests stand on: strict JAX, two devices, no user's cache; and one tiny model with its folder."""
 
 import os

@@ -71,7 +71,8 @@ def test_the_seed_decides_the_text_alone_and_in_a_batch(tiny: Model) -> None:
 def test_no_stop_ids_never_stop_and_the_end_of_the_context_does(tiny: Model) -> None:
     rows = [[2], [2, *[300] * 100], [2, *[301] * 127]]
     answers = tiny.generate_ids(rows, 1000, temperature=8.0, seed=(1, 2, 3), stop_ids=())
-    assert [len(row) + len(answer) for row, answer in zip(rows, answers, strict=True)] == [129] * 3  # the last is unread
+    lengths = [len(row) + len(answer) for row, answer in zip(rows, answers, strict=True)]
+    assert lengths == [129] * 3, "the last token is chosen and not read"
 
 
 def test_a_row_ends_after_a_stop_id_and_the_others_go_on(tiny: Model) -> None:
@@ -230,9 +231,8 @@ def test_a_folder_without_tokenizer_serves_ids_and_says_what_is_missing(bare_fol
         lambda: bare.chat([{"role": "user", "content": "x"}]),
         lambda: bare.tokenizer,
     ):
-        with pytest.raises(ValueError, match="has no tokenizer: put its tokenizer.model or tokenizer.json there"):
+        with pytest.raises(ValueError, match=r"has no tokenizer: put its tokenizer\.model or tokenizer\.json there"):
             call()
-
 
 
 def test_chat_takes_dictionaries(tiny: Model) -> None:

@@ -18,11 +18,18 @@ CONFIG = gemma2(
 
 
 def sharp_weights(config: Config, seed: int = 0) -> Gemma:
-    """Random weights whose answers depend on all they read; with initial ones a wrong cache goes unseen."""
+    """Random weights whose answers depend on all they read; with initial ones a wrong cache goes unseen.
+
+    The embedding is small beside the branches, or else a tied model repeats its last token for ever; the
+    final norm makes up for it.
+    """
 
     def draw(name: str, spec: Spec) -> jax.Array:
-        deviation = 0.3 if spec.init == "zeros" else 1.5 / np.sqrt(spec.fan_in)
-        return jnp.asarray(generator(seed, name).standard_normal(spec.shape) * deviation, jnp.float32)
+        values = generator(seed, name).standard_normal(spec.shape)
+        if spec.init == "zeros":
+            return jnp.asarray(0.3 * values + (6 if name == "final_norm" else 0), jnp.float32)
+        gain = 0.3 if name == "embedding" else 1.5
+        return jnp.asarray(values * gain / np.sqrt(spec.fan_in), jnp.float32)
 
     return map_specs(draw, Gemma.specs(config))
 

@@ -52,6 +52,8 @@ class Conversation:
         Raises:
           ContextFull: if the last turn alone does not fit the context.
         """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
         return self._stream(max_new_tokens, stop, Sampling(**sampling))
 
     def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The classical baseline against a slow one of dictionaries, written from the formulas of Chen and Goodman."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 
 import numpy as np
@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.kneser_ney import KneserNey
 
-BOS, VOCAB, ORDER = 0, 50, 3
+BOS, VOCAB, ORDER = 0, 300, 3
 NGram = tuple[int, ...]
 
 
 def zipf_stream(tokens: int, seed: int) -> np.ndarray:
     """Documents of some 12 tokens with many rare and few common ones, and some memory."""
     rng = np.random.default_rng(seed)
-    shares = 1 / np.arange(1, VOCAB) ** 1.3
+    shares = 1 / np.arange(1, VOCAB) ** 1.2
     drawn = rng.choice(np.arange(1, VOCAB), tokens, p=shares / shares.sum())
     again = rng.random(tokens) < 0.3
     drawn[2:][again[2:]] = drawn[:-2][again[2:]]
@@ -37,7 +37,11 @@ class Slow:
                 opening = {gram: count for gram, count in seen.items() if gram[0] == BOS}
                 seen = Counter(gram[1:] for gram in self.counts[length + 1]) + Counter(opening)
             self.counts[length] = seen
-        self.share = cache(self.share)
+        self.followers: dict[NGram, dict[int, int]] = defaultdict(dict)
+        for seen in self.counts.values():
+            for gram, count in seen.items():
+                self.followers[gram[:-1]][gram[-1]] = count
+        self.discount, self.share = cache(self.discount), cache(self.share)
 
     def discount(self, length: int, count: int) -> float:
         n = Counter(self.counts[length].values())
@@ -48,16 +52,16 @@ class Slow:
     def share(self, context: NGram, token: int) -> float:
         length = len(context) + 1
         below = self.share(context[1:], token) if context else 1 / VOCAB
-        followers = {gram: count for gram, count in self.counts[length].items() if gram[:-1] == context}
-        if not followers:
+        followers = self.followers.get(context)
+        if followers is None:
             return below
         total = sum(followers.values())
         left = sum(self.discount(length, count) for count in followers.values()) / total
-        count = followers.get((*context, token), 0)
+        count = followers.get(token, 0)
         return (count - self.discount(length, count) if count else 0.0) / total + left * below
 
 
-TRAINED = zipf_stream(4000, 0)
+TRAINED = zipf_stream(3000, 0)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,7 @@ def test_bits_equal_those_of_the_slow_one(fast: KneserNey, slow: Slow) -> None:
     assert fast.bits_of(other) == pytest.approx(bits, rel=1e-9)
 
 
-@pytest.mark.parametrize("context", [(), (1,), (3, 1), (49, 48), (1, 1, 2, 7)])
+@pytest.mark.parametrize("context", [(), (1,), (3, 1), (299, 298), (1, 1, 2, 7)])
 def test_shares_of_the_whole_vocabulary_sum_to_one(fast: KneserNey, slow: Slow, context: NGram) -> None:
     """BOS is never predicted; it has its part of the uniform distribution nevertheless."""
     known = (BOS, *context)

@@ -16,7 +16,9 @@ def test_the_continuation_goes_to_standard_output(run: Run, tiny_folder: Path, t
 
 
 def test_a_prompt_may_come_from_standard_input(run: Run, tiny_folder: Path, tiny: Model) -> None:
-    assert run("generate", tiny_folder, "--max-new-tokens", 12, stdin="import").out == tiny.generate("import", 12) + "\n"
+    assert (
+        run("generate", tiny_folder, "--max-new-tokens", 12, stdin="import").out == tiny.generate("import", 12) + "\n"
+    )
 
 
 def test_json_tells_all_about_the_completion(run: Run, tiny_folder: Path, tiny: Model) -> None:
@@ -33,7 +35,9 @@ def test_json_tells_all_about_the_completion(run: Run, tiny_folder: Path, tiny: 
 
 def test_stop_strings_may_be_repeated(run: Run, tiny_folder: Path, tiny: Model) -> None:
     text = tiny.generate("import", 12)
-    done = run("generate", tiny_folder, "--prompt", "import", "--max-new-tokens", 12, "--stop", "~~~", "--stop", text[3:5])
+    done = run(
+        "generate", tiny_folder, "--prompt", "import", "--max-new-tokens", 12, "--stop", "~~~", "--stop", text[3:5]
+    )
     assert done.out == text[: text.index(text[3:5])] + "\n"
 
 
@@ -42,7 +46,10 @@ ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "temperature": (("generate", "{tiny}", "--prompt", "x", "--temperature", "-1"), "temperature must be 0 or more"),
     "top k": (("generate", "{tiny}", "--prompt", "x", "--top-k", "-1"), "top_k must be 0 or more, found -1"),
     "count": (("generate", "{tiny}", "--prompt", "x", "--max-new-tokens", "0"), "max_new_tokens must be at least 1"),
-    "count in chat": (("chat", "{tiny}", "--prompt", "x", "--max-new-tokens", "0"), "max_new_tokens must be at least 1"),
+    "count in chat": (
+        ("chat", "{tiny}", "--prompt", "x", "--max-new-tokens", "0"),
+        "max_new_tokens must be at least 1",
+    ),
     "dtype": (("generate", "{tiny}", "--prompt", "x", "--dtype", "float8"), "float8"),
     "stop": (("generate", "{tiny}", "--prompt", "x", "--stop", ""), "a stop string must not be empty"),
     "no tokenizer": (("generate", "{bare}", "--prompt", "x"), "has no tokenizer: put its tokenizer.model"),

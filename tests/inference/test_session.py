@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -101,8 +100,8 @@ def test_an_empty_row_is_refused(tiny: Model) -> None:
 
 
 @pytest.fixture
-def unwindowed(tiny: Model) -> Iterator[Model]:
-    yield replace(tiny, config=replace(tiny.config, windows=(None,)))
+def unwindowed(tiny: Model) -> Model:
+    return replace(tiny, config=replace(tiny.config, windows=(None,)))
 
 
 @pytest.mark.parametrize(
