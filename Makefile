@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/gemwright/kernels/*.cc)
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/gemwright/kernels/*.cc src/gemwright/kernels/*.h)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: chat test check parity wheel clean

@@ -19,7 +19,7 @@ import numpy as np
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.documents import Document, read_folder, standard_library
 from gemwright.data.packing import Blocks, pack
-from gemwright.models.gemma import gemma1
+from gemwright.models.gemma import Gemma, gemma1
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
@@ -118,6 +118,15 @@ def prepare(corpus: Path, out: Path) -> tuple[Tokenizer, np.ndarray]:
     return tokenizer, np.load(stream_file, mmap_mode="r")
 
 
+def rounded(weights: Gemma) -> Gemma:
+    """The weights in bfloat16, as they are shipped."""
+
+    def round_one(weight: jax.Array) -> jax.Array:
+        return weight.astype(jnp.bfloat16)
+
+    return jax.tree.map(round_one, weights)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of text files or JSON lines")
@@ -126,8 +135,7 @@ def main() -> None:
     recipe = run()
     tokenizer, stream = prepare(arguments.corpus, arguments.out)
     weights = train(recipe, Blocks(stream, recipe.block, tokenizer.bos_id, recipe.seed), arguments.out)
-    shipped = jax.tree.map(lambda weight: weight.astype(jnp.bfloat16), weights)
-    save_checkpoint(arguments.out / "model", recipe.model, shipped, tokenizer, overwrite=True)
+    save_checkpoint(arguments.out / "model", recipe.model, rounded(weights), tokenizer, overwrite=True)
 
 
 if __name__ == "__main__":

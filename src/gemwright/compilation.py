@@ -8,7 +8,7 @@ import jax
 
 def cache_compilations() -> None:
     """Let JAX keep compiled programs in the user's cache folder, unless a folder is set already."""
-    if jax.config.jax_compilation_cache_dir:  # also set by JAX_COMPILATION_CACHE_DIR
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]  # or by its variable
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jax.config.update("jax_compilation_cache_dir", str(root / "gemwright" / "xla"))

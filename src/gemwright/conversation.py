@@ -1,6 +1,6 @@
 """A conversation with a model: its turns, and the cache that grows with them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gemwright.inference.sampling import Sampling
@@ -34,7 +34,7 @@ class Conversation:
         """Forget all turns but the system text."""
         self.messages = [message for message in self.messages if message.role == "system"]
 
-    def send(self, text: str, max_new_tokens: int = 512, **options: Any) -> Iterator[str]:
+    def send(self, text: str, max_new_tokens: int = 512, **options: Any) -> Generator[str]:
         """Add a user turn and stream the answer to it. `options` are those of `stream_answer`."""
         answer = self.stream_answer(max_new_tokens, **options)  # checks the options before the turn is added
         self.messages.append(Message("user", text))
@@ -44,7 +44,7 @@ class Conversation:
         """The answer to the last user turn."""
         return "".join(self.stream_answer(max_new_tokens, **options))
 
-    def stream_answer(self, max_new_tokens: int = 512, *, stop: Sequence[str] = (), **sampling: Any) -> Iterator[str]:
+    def stream_answer(self, max_new_tokens: int = 512, *, stop: Sequence[str] = (), **sampling: Any) -> Generator[str]:
         """Stream the answer to the last user turn and add it to the messages.
 
         An answer that is interrupted, by closing the iterator or by Ctrl-C, is kept as far as it went.
@@ -56,7 +56,7 @@ class Conversation:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
         return self._stream(max_new_tokens, stop, Sampling(**sampling))
 
-    def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Iterator[str]:
+    def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Generator[str]:
         prompt = self.prompt(max_new_tokens)
         session = self._session or Session(self.model.weights, self.model.config, rows=1, capacity=len(prompt.ids))
         self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer

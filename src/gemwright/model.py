@@ -1,6 +1,6 @@
 """A model as its user holds it: weights, constants and tokenizer, with text in and text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,7 @@ class Model:
         return _all_logits(self.weights, jnp.asarray(tokens, jnp.int32), self.config)
 
     @overload
-    def generate(self, prompts: str, max_new_tokens: int = ..., **options: Any) -> str: ...
+    def generate(self, prompts: str, max_new_tokens: int = ..., **options: Any) -> str: ...  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, yet one prompt
     @overload
     def generate(self, prompts: Sequence[str], max_new_tokens: int = ..., **options: Any) -> list[str]: ...
     def generate(self, prompts: str | Sequence[str], max_new_tokens: int = 256, **options: Any) -> str | list[str]:
@@ -139,7 +139,7 @@ class Model:
 
     def stream(
         self, prompt: str, max_new_tokens: int = 256, *, stop: Sequence[str] = (), **sampling: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Continue a text, handing out each piece as soon as its characters are whole."""
         ids = self.tokenizer.with_bos(self.tokenizer.encode(prompt))
         session = self._session([ids], max_new_tokens)
@@ -147,7 +147,7 @@ class Model:
 
     def stream_session(
         self, session: Session, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """Continue the only row of a session, as text."""
         writer = _Writer(self.tokenizer, stop)
         for chosen in decode(session, max_new_tokens, sampling, self.tokenizer.stop_ids):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 
 from gemwright.checkpoints.save import save_checkpoint
@@ -121,10 +122,15 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are of POSIX systems")
 def test_ctrl_c_works_in_a_real_terminal(tiny: Model, tmp_path: Path) -> None:
-    """The embedding drowns all else, so that the model repeats the line break before its answer for ever."""
+    """Without its branches, the model repeats the line break before its answer for ever."""
     config = replace(tiny.config, windows=(24,), max_positions=200_000)
-    weights = replace(tiny.weights, embedding=tiny.weights.embedding * 100)
-    save_checkpoint(tmp_path / "endless", config, weights, tiny.tokenizer)
+    silent = -jnp.ones(config.embed_dim)
+    layers = tuple(replace(layer, attention_post_norm=silent, mlp_post_norm=silent) for layer in tiny.weights.layers)
+    line_break = tiny.tokenizer.id("\n")
+    embedding = tiny.weights.embedding.at[line_break].multiply(3.0)
+    save_checkpoint(
+        tmp_path / "endless", config, replace(tiny.weights, embedding=embedding, layers=layers), tiny.tokenizer
+    )
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", _IN_TERMINAL, "chat", str(tmp_path / "endless")]
     chat = subprocess.Popen(

@@ -32,10 +32,7 @@ def chat(
     revision: options.Revision = None,
 ) -> None:
     """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
-    if not prompt and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
-        if not prompt.strip():
-            raise ValueError("nothing to answer: standard input is empty; give --prompt, or a terminal to chat in")
+    question = prompt or piped_input()
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
     from gemwright.model import load
 
@@ -50,10 +47,20 @@ def chat(
         "seed": seed,
         "stop": stop or (),
     }
-    if prompt:
-        _answer(conversation, prompt, settings, show_tokens)
+    if question:
+        _answer(conversation, question, settings, show_tokens)
     else:
         _talk(conversation, settings, show_tokens)
+
+
+def piped_input() -> str:
+    """What stands on standard input; nothing where that is a terminal."""
+    if sys.stdin.isatty():
+        return ""
+    text = sys.stdin.read()
+    if not text.strip():
+        raise ValueError("nothing to answer: standard input is empty; give --prompt, or a terminal to chat in")
+    return text
 
 
 def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: bool) -> None:
@@ -79,7 +86,7 @@ def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: b
 def _lines() -> Iterator[str]:
     """What the user types, until Ctrl-D; Ctrl-C drops a line."""
     with suppress(ModuleNotFoundError):  # line editing and history, where the system has it
-        import readline  # noqa: F401
+        import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]
     while True:
         try:
             yield input("> ").strip()

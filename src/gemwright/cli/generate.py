@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,14 +26,11 @@ def generate(
     as_json: options.AsJson = False,
 ) -> None:
     """Continue a text, without any chat format. The continuation goes to standard output."""
-    if prompt is None:
-        if sys.stdin.isatty():
-            raise ValueError("nothing to continue: give --prompt, or a text on standard input")
-        prompt = sys.stdin.read()
+    text = _piped_input() if prompt is None else prompt
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
     loaded = load(model, dtype=dtype, revision=revision)
-    sampling = {
+    sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
@@ -42,9 +39,15 @@ def generate(
         "seed": seed,
     }
     if as_json:
-        (completion,) = loaded.complete([prompt], max_new_tokens, stop=stop or (), **sampling)
-        print(json.dumps({"prompt": prompt, **dataclasses.asdict(completion)}, ensure_ascii=False))
+        (completion,) = loaded.complete([text], max_new_tokens, stop=stop or (), **sampling)
+        print(json.dumps({"prompt": text, **dataclasses.asdict(completion)}, ensure_ascii=False))
         return
-    for text in loaded.stream(prompt, max_new_tokens, stop=stop or (), **sampling):
-        print(text, end="", flush=True)
+    for part in loaded.stream(text, max_new_tokens, stop=stop or (), **sampling):
+        print(part, end="", flush=True)
     print()
+
+
+def _piped_input() -> str:
+    if sys.stdin.isatty():
+        raise ValueError("nothing to continue: give --prompt, or a text on standard input")
+    return sys.stdin.read()

@@ -13,32 +13,26 @@ def models(as_json: options.AsJson = False) -> None:
     from gemwright.models.gemma import PRESETS
     from gemwright.models.summary import summarise
 
-    presets = [
-        {
-            "name": name,
-            "hub": ALIASES[name],
-            "parameters": summarise(config).total,
-            "layers": config.num_layers,
-            "context": config.max_positions,
-        }
-        for name, config in PRESETS.items()
-    ]
-    local = [
-        {"name": model.name, "family": model.family, "bytes": model.weight_bytes, "folder": str(model.folder)}
-        for model in local_models([DEFAULT_MODEL, Path.cwd()])
-    ]
+    presets = {name: summarise(config) for name, config in PRESETS.items()}
+    local = local_models([DEFAULT_MODEL, Path.cwd()])
     if as_json:
-        print(json.dumps({"presets": presets, "local": local}))
+        named = [{"name": name, "hub": ALIASES[name], "parameters": found.total} for name, found in presets.items()]
+        here = [
+            {"name": model.name, "family": model.family, "bytes": model.weight_bytes, "folder": str(model.folder)}
+            for model in local
+        ]
+        print(json.dumps({"presets": named, "local": here}))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("preset", "on the hub", "parameters", "layers", "context", title="Presets")
-    for row in presets:
-        table.add_row(row["name"], row["hub"], f"{row['parameters']:,}", str(row["layers"]), f"{row['context']:,}")
-    here = Table("model", "family", "weights", "folder", title="On this machine: the hub's cache and this folder")
-    for row in local:
-        here.add_row(row["name"], row["family"], f"{row['bytes'] / 1e6:,.0f} MB", row["folder"])
+    for name, found in presets.items():
+        layers, context = found.config.num_layers, found.config.max_positions
+        table.add_row(name, ALIASES[name], f"{found.total:,}", str(layers), f"{context:,}")
+    below = Table("model", "family", "weights", "folder", title="On this machine: the hub's cache and this folder")
+    for model in local:
+        below.add_row(model.name, model.family, f"{model.weight_bytes / 1e6:,.0f} MB", str(model.folder))
     console = Console()
     console.print(table)
-    console.print(here)
+    console.print(below)

@@ -50,6 +50,11 @@ class Spec:
         return math.prod(self.shape[len(self.shape) - self.inputs :])
 
 
+def weight(shape: tuple[int, ...], axes: tuple[str, ...], init: Init = "normal", inputs: int = 1) -> Any:
+    """Declare a weight where a module's field is: a `Spec`, typed so that it can stand in a weight's place."""
+    return Spec(shape, axes, init, inputs)
+
+
 @dataclass_transform(frozen_default=True)
 def module(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass and a pytree whose fields are all children."""

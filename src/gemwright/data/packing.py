@@ -6,12 +6,15 @@ need no second array: a token's segment is the number of BOS before it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.module import module
 
-Tokens = np.ndarray
+Tokens = np.ndarray[Any, Any]
 
 
 @module
@@ -26,11 +29,11 @@ class Batch:
       weights: 1 where the target belongs to the same document, else 0.
     """
 
-    inputs: Tokens
-    targets: Tokens
-    positions: Tokens
-    segments: Tokens
-    weights: Tokens
+    inputs: jax.Array
+    targets: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+    weights: jax.Array
 
 
 def pack(documents: Iterable[list[int]], bos: int, vocab_size: int) -> Tokens:
@@ -59,7 +62,8 @@ def rows_to_batch(rows: Tokens, bos: int) -> Batch:
     index = np.broadcast_to(np.arange(rows.shape[1], dtype=np.int32), rows.shape)
     begun = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
     weights = (segments[:, 1:] == segments[:, :-1]).astype(np.int32)
-    return Batch(rows[:, :-1], rows[:, 1:], (index - begun)[:, :-1], segments[:, :-1], weights)
+    fields = (rows[:, :-1], rows[:, 1:], (index - begun)[:, :-1], segments[:, :-1], weights)
+    return Batch(*(jnp.asarray(field) for field in fields))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 
 from gemwright.core.module import module
 
-
 _LEAST = 1e-30  # smaller temperatures and shares would be 0 in float32
 
 

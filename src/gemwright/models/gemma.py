@@ -9,13 +9,14 @@ F width of one MLP branch, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gemwright.core.cache import KVCache, cached_attention
-from gemwright.core.module import Spec, module
+from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
 from gemwright.core.weights import Weight, project
@@ -62,12 +63,12 @@ class Config:
         return self.windows[layer % len(self.windows)]
 
 
-def gemma1(**sizes: int) -> Config:
+def gemma1(**sizes: Any) -> Config:
     """A Gemma 1 of any size. `sizes` are the integer fields of `Config`."""
     return Config(family="gemma", query_scale=sizes["head_dim"] ** -0.5, **sizes)
 
 
-def gemma2(window: int = 4096, query_scale: float | None = None, **sizes: int) -> Config:
+def gemma2(window: int = 4096, query_scale: float | None = None, **sizes: Any) -> Config:
     """A Gemma 2 of any size: even layers see a window, odd ones everything."""
     return Config(
         family="gemma2",
@@ -143,10 +144,10 @@ class Attention:
     def specs(config: Config) -> "Attention":
         d, h, g, k = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
         return Attention(
-            query=Spec((h, k, d), ("heads", "head_dim", "embed")),
-            key=Spec((g, k, d), ("kv_heads", "head_dim", "embed")),
-            value=Spec((g, k, d), ("kv_heads", "head_dim", "embed")),
-            output=Spec((d, h, k), ("embed", "heads", "head_dim"), inputs=2),
+            query=weight((h, k, d), ("heads", "head_dim", "embed")),
+            key=weight((g, k, d), ("kv_heads", "head_dim", "embed")),
+            value=weight((g, k, d), ("kv_heads", "head_dim", "embed")),
+            output=weight((d, h, k), ("embed", "heads", "head_dim"), inputs=2),
         )
 
     def __call__(
@@ -172,9 +173,9 @@ class MLP:
     def specs(config: Config) -> "MLP":
         d, f = config.embed_dim, config.mlp_dim
         return MLP(
-            gate=Spec((f, d), ("mlp", "embed")),
-            up=Spec((f, d), ("mlp", "embed")),
-            down=Spec((d, f), ("embed", "mlp")),
+            gate=weight((f, d), ("mlp", "embed")),
+            up=weight((f, d), ("mlp", "embed")),
+            down=weight((d, f), ("embed", "mlp")),
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -193,7 +194,7 @@ class Block:
 
     @staticmethod
     def specs(config: Config) -> "Block":
-        norm = Spec((config.embed_dim,), ("embed",), init="zeros")
+        norm = weight((config.embed_dim,), ("embed",), init="zeros")
         post_norm = norm if config.post_norms else None
         return Block(norm, Attention.specs(config), post_norm, norm, MLP.specs(config), post_norm)
 
@@ -221,9 +222,9 @@ class Gemma:
     @staticmethod
     def specs(config: Config) -> "Gemma":
         return Gemma(
-            embedding=Spec((config.vocab_size, config.embed_dim), ("vocab", "embed")),
+            embedding=weight((config.vocab_size, config.embed_dim), ("vocab", "embed")),
             layers=(Block.specs(config),) * config.num_layers,
-            final_norm=Spec((config.embed_dim,), ("embed",), init="zeros"),
+            final_norm=weight((config.embed_dim,), ("embed",), init="zeros"),
         )
 
     def __call__(
@@ -272,11 +273,6 @@ def cache_slots(config: Config, layer: int, capacity: int) -> int:
     """Slots of a layer's cache for sequences of up to `capacity` tokens: a window needs no more."""
     window = config.window(layer)
     return capacity if window is None else min(capacity, window)
-
-
-def resized(config: Config, vocab_size: int) -> Config:
-    """The same model over another vocabulary."""
-    return replace(config, vocab_size=vocab_size)
 
 
 # ------------------------------------------------------------------------------------ name table

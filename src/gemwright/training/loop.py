@@ -47,7 +47,7 @@ def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, unti
         for number in range(first, last):
             begun = time.perf_counter()
             batch = blocks.batch(number, run.tokens_per_step // run.block, run.length(number))
-            state, loss = step_function(state, jax.tree.map(jnp.asarray, batch))
+            state, loss = step_function(state, batch)
             value, seconds = float(loss), time.perf_counter() - begun
             log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")
             progress.update(task, advance=1, loss=value, rate=run.tokens_per_step / seconds)

@@ -23,7 +23,8 @@ class State:
 def next_token_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
     """Mean cross entropy in nats over the targets that belong to their row's document."""
     losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
-    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+    counted = jnp.asarray(batch.weights, losses.dtype)
+    return jnp.sum(losses * counted) / jnp.sum(counted)
 
 
 def token_losses(
@@ -44,6 +45,7 @@ def train_step(
 ) -> tuple[State, jax.Array]:
     """The state after one update, and the loss before it."""
     loss, gradient = jax.value_and_grad(next_token_loss)(state.weights, batch, config)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.weights)
-    weights: Any = optax.apply_updates(state.weights, updates)  # pyright: ignore[reportArgumentType]
+    before: Any = state.weights  # optax names the kinds of trees it takes; a module is one of its own
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
+    weights: Any = optax.apply_updates(before, updates)
     return State(weights, optimizer_state, state.step + 1), loss
