@@ -1,6 +1,7 @@
 import builtins
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -138,14 +139,14 @@ def test_ctrl_c_works_in_a_real_terminal(tiny: Model, tmp_path: Path) -> None:
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
+    screen = _Screen(ours)
     try:
-        shown = _read_until(ours, "> ")
-        assert "context 200000 tokens" in shown
+        assert "context 200000 tokens" in screen.wait_for("> ")
         os.write(ours, b"hello\n")
-        _read_until(ours, "\r\n" * 8)
+        screen.wait_for("\r\n" * 8)
         os.write(ours, b"\x03")
-        _read_until(ours, "[interrupted]")
-        _read_until(ours, "> ")
+        screen.wait_for("[interrupted]")
+        screen.wait_for("> ")
         os.write(ours, b"\x04")
         assert chat.wait(timeout=60) == 0
     finally:
@@ -163,10 +164,18 @@ main()
 """
 
 
-def _read_until(terminal: int, wanted: str, seconds: float = 120) -> str:
-    """What the terminal shows, up to `wanted`."""
-    shown, end = "", time.monotonic() + seconds
-    while wanted not in shown:
-        assert time.monotonic() < end, f"waited for {wanted!r}, saw {shown[-500:]!r}"
-        shown += os.read(terminal, 4096).decode(errors="replace")
-    return shown
+class _Screen:
+    """What a terminal shows, read up to each text that is waited for."""
+
+    def __init__(self, terminal: int) -> None:
+        self._terminal, self._shown = terminal, ""
+
+    def wait_for(self, wanted: str, seconds: float = 120) -> str:
+        """All that was shown since the last call, `wanted` included."""
+        end = time.monotonic() + seconds
+        while wanted not in self._shown:
+            assert time.monotonic() < end, f"waited for {wanted!r}, saw {self._shown[-500:]!r}"
+            if select.select([self._terminal], [], [], 1)[0]:
+                self._shown += os.read(self._terminal, 4096).decode(errors="replace")
+        before, _, self._shown = self._shown.partition(wanted)
+        return before + wanted

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +35,7 @@ def test_a_document_without_exactly_one_bos_is_refused(wrong: list[int]) -> None
 @given(documents=documents, length=st.integers(1, 12))
 def test_batches_number_documents_and_their_positions(documents: list[list[int]], length: int) -> None:
     stream = pack([*documents, [BOS] + [5] * length], BOS, 64)[: length + 1]
-    batch = rows_to_batch(stream[None], BOS)
+    batch = jax.tree.map(np.asarray, rows_to_batch(stream[None], BOS))
     position, segment = 0, 0
     for index in range(length):
         segment, position = (segment + 1, 0) if stream[index] == BOS else (segment, position + (index > 0))

@@ -40,7 +40,7 @@ def cached_attention(
 
     Args:
       queries, keys, values: (B, T, heads, K) of the new tokens, rotated and scaled.
-      positions: (B, T); -1 marks padding, which is neither kept nor seen.
+      positions: (B, T), one after the other in a row; -1 marks padding after them, neither kept nor seen.
       cache: S slots; with a window, at least as many as it is wide, or as the sequence is long.
 
     Returns:

@@ -241,7 +241,7 @@ class Gemma:
         Args:
           tokens: (B, T) integers.
           config: the constants the weights were made for.
-          positions: (B, T), 0 to T-1 unless given; -1 marks padding.
+          positions: (B, T), 0 to T-1 unless given; -1 marks padding, which with a cache stands after a row's tokens.
           segments: (B, T); tokens of different segments do not see each other. Not with a cache.
           cache: one a layer; None attends to these tokens alone.
 

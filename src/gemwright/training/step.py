@@ -46,6 +46,7 @@ def train_step(
     """The state after one update, and the loss before it."""
     loss, gradient = jax.value_and_grad(next_token_loss)(state.weights, batch, config)
     before: Any = state.weights  # optax names the kinds of trees it takes; a module is one of its own
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
-    weights: Any = optax.apply_updates(before, updates)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
+        weights: Any = optax.apply_updates(before, updates)
     return State(weights, optimizer_state, state.step + 1), loss
