@@ -32,7 +32,8 @@ def models(as_json: options.AsJson = False) -> None:
         table.add_row(name, ALIASES[name], f"{found.total:,}", str(layers), f"{context:,}")
     below = Table("model", "family", "weights", "folder", title="On this machine: the hub's cache and this folder")
     for model in local:
-        below.add_row(model.name, model.family, f"{model.weight_bytes / 1e6:,.0f} MB", str(model.folder))
+        name = "the default, without a name" if model.folder == DEFAULT_MODEL else model.name
+        below.add_row(name, model.family, f"{model.weight_bytes / 1e6:,.0f} MB", str(model.folder))
     console = Console()
     console.print(table)
     console.print(below)
