@@ -67,6 +67,9 @@ class Conversation:
                 parts.append(part)
                 yield part
             self._session = session
+        except GeneratorExit:  # closed between two tokens: the cache is whole
+            self._session = session
+            raise
         finally:
             self.messages.append(Message("model", "".join(parts)))
 
