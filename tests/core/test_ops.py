@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemwright.core import ops
-from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import attend, attend_in_order, causal, rms_norm, rotate, soft_cap
 from tests.core import reference
 from tests.tolerances import BFLOAT16, SAME
 
@@ -113,6 +113,21 @@ def test_attention_in_blocks_of_queries_is_attention(most_scores: int, monkeypat
     inputs = random_attention(6, 2)
     monkeypatch.setattr(ops, "_MOST_SCORES", most_scores)
     assert_same(attend(*map(jnp.asarray, inputs), 2.0), reference.attend(*inputs, 2.0))
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 9, 30])
+def test_attention_in_order_is_attention(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Blocks of 2 queries, or of a quarter of the length where that is more; lengths that leave a rest among them.
+    monkeypatch.setattr(ops, "_SMALLEST_BLOCK", 2)
+    monkeypatch.setattr(ops, "_MOST_BLOCKS", 4)
+    queries, keys, values = (normal(2, length, heads, 6, seed=heads) for heads in (4, 2, 2))
+    positions = jnp.broadcast_to(jnp.arange(length), (2, length))
+    visible = np.asarray(causal(positions, positions, None)) & (normal(2, length, length) > -1)
+    visible[:, np.arange(length), np.arange(length)] = True
+    assert_same(
+        attend_in_order(*map(jnp.asarray, (queries, keys, values, visible)), 2.0),
+        reference.attend(queries, keys, values, visible, 2.0),
+    )
 
 
 def test_what_is_masked_has_no_influence_at_all() -> None:

@@ -2,15 +2,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gemwright.core.module import initialise, named_leaves
 from gemwright.data.packing import Blocks, pack, rows_to_batch
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
 from gemwright.training.loop import read_losses, train
+from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run, Stage
-from gemwright.training.step import next_token_loss, token_losses
+from gemwright.training.step import State, make_step, next_token_loss, token_losses
 
 BOS, VOCAB = 2, 40
 SIZES = {"vocab_size": VOCAB, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
@@ -63,6 +66,48 @@ def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
     other = replace(RUN, model=gemma1(num_kv_heads=2, **SIZES))
     with pytest.raises(ValueError, match="state of another run"):
         train(other, BLOCKS, whole[1])
+
+
+def test_two_devices_take_the_steps_of_one() -> None:
+    assert len(jax.devices()) > 1
+    specs, batch = Gemma.specs(RUN.model), BLOCKS.batch(0, 4, 16)
+    optimizer = make_optimizer(RUN, specs)
+    results: list[tuple[Gemma, float]] = []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        weights = initialise(specs, 0)
+        state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))
+        for _ in range(3):
+            state, loss = make_step(RUN.model, optimizer, 4, devices)(state, batch)
+        results.append((state.weights, float(loss)))
+    assert results[0][1] == pytest.approx(results[1][1], abs=1e-5)
+    for one, two in zip(*(jax.tree.leaves(weights) for weights, _ in results), strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=0, atol=1e-4)
+
+
+def test_a_step_differentiates_the_mean_over_all_counted_targets() -> None:
+    # Rows of two devices count differently many targets: a mean of means would weigh them wrongly.
+    model = RUN.model
+    row = [BOS, 5, 6, 7, 8, 9, BOS, 10, BOS]
+    batch = rows_to_batch(np.array([row, [BOS, 5, BOS, 6, BOS, 7, BOS, 9, 3]], np.int32), BOS)
+    specs = Gemma.specs(model)
+    sgd = optax.sgd(1.0)
+    weights = initialise(specs, 2)
+    expected = jax.grad(next_token_loss)(weights, batch, model)
+    state = State(weights, sgd.init(weights), jnp.zeros((), jnp.int32))
+    after, _ = make_step(model, sgd, 2)(jax.tree.map(jnp.copy, state), batch)
+    for old, new, slope in zip(*map(jax.tree.leaves, (weights, after.weights, expected)), strict=True):
+        np.testing.assert_allclose(np.asarray(old - new), np.asarray(slope), rtol=0, atol=1e-5)
+
+
+def test_the_losses_are_cross_entropies() -> None:
+    weights, config = initialise(Gemma.specs(RUN.model), 1), RUN.model
+    inputs, targets = np.array([[2, 5, 7], [2, 9, 9]]), np.array([[5, 7, 0], [9, 9, 39]])
+    hidden, _ = weights(jnp.asarray(inputs), config)
+    logits = np.asarray(weights.logits(hidden, config), np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(shares, targets[..., None], -1))[..., 0]
+    losses = token_losses(weights, jnp.asarray(inputs), jnp.asarray(targets), config)
+    np.testing.assert_allclose(np.asarray(losses), expected, rtol=0, atol=1e-5)
 
 
 def test_rows_grow_from_stage_to_stage() -> None:

@@ -11,6 +11,8 @@ from gemwright.core.weights import Weight
 
 MASKED = -2.3819763e38  # the value of the reference implementations: finite in float32 and bfloat16
 
+_SMALLEST_BLOCK, _MOST_BLOCKS = 64, 8  # of queries in order: smaller ones cost more than they spare
+
 _MOST_SCORES = 1 << 22  # attention scores held at once (16 MiB): longer texts are taken in blocks of queries
 
 
@@ -68,6 +70,23 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.
         (queries.swapaxes(0, 1), visible.swapaxes(0, 1)),
     )
     return mixed.swapaxes(0, 1).reshape(b, blocks * block, h, k)[:, :t]
+
+
+def attend_in_order(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None
+) -> jax.Array:
+    """`attend` among the tokens of one call, none of which sees one that stands after it.
+
+    Blocks of queries are spared the keys behind them: up to 7/16 of the work and of the memory.
+    Arguments and result are those of `attend`, with S = T.
+    """
+    length = queries.shape[1]
+    block = max(_SMALLEST_BLOCK, -(-length // _MOST_BLOCKS))
+    parts = [
+        attend(queries[:, start:end], keys[:, :end], values[:, :end], visible[:, start:end, :end], cap)
+        for start, end in ((start, min(start + block, length)) for start in range(0, length, block))
+    ]
+    return jnp.concatenate(parts, axis=1)
 
 
 def _attend_block(

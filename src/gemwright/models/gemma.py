@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
 from gemwright.core.weights import Weight, project
 
 # ---------------------------------------------------------------------------------------- config
@@ -157,7 +157,7 @@ class Attention:
         keys = rotate(project(x, self.key), step.positions, config.rope_base)
         values = project(x, self.value)
         if cache is None:
-            mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
+            mixed = attend_in_order(queries, keys, values, step.visible(window), config.attention_cap)
         else:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, config.attention_cap)
         return project(mixed, self.output, inputs=2), cache

@@ -1,8 +1,8 @@
 """The loop: steps, progress, checkpoints, a loss curve. Interrupted, it resumes where it was."""
 
 import json
+import math
 import time
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,7 +17,7 @@ from gemwright.data.packing import Blocks
 from gemwright.models.gemma import Gemma
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run
-from gemwright.training.step import State, train_step
+from gemwright.training.step import State, make_step
 
 
 def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, until: int | None = None) -> Gemma:
@@ -39,7 +39,8 @@ def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, unti
     weights = initialise(specs, run.seed)
     state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = restore(state, folder / "state.safetensors")
-    step_function = jax.jit(partial(train_step, config=run.model, optimizer=optimizer), donate_argnums=0)
+    rows = math.gcd(*(run.tokens_per_step // stage.length for stage in run.stages))
+    step_function = make_step(run.model, optimizer, rows)
     first, last = int(state.step), min(run.steps, until or run.steps)
     _trim(folder / "losses.jsonl", first)
     with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:

@@ -1,38 +1,32 @@
-"""The optimizer: orthogonalised momentum for matrices (Muon), AdamW for embeddings and norms."""
+"""The optimizer: orthogonalised momentum for matrices (Muon), Adam for the embedding and norms."""
 
 from typing import Any
 
 import optax
-from optax import contrib
 
-from gemwright.core.module import Spec, map_specs
+from gemwright.core.module import Spec, map_specs, named_leaves
+from gemwright.training.muon import scale_by_muon
 from gemwright.training.run import Run
-
-_UPDATE_SIZE = 0.2  # root mean square of AdamW's updates: matrices and vectors share one rate
 
 
 def make_optimizer(run: Run, specs: Any) -> optax.GradientTransformation:
-    """Muon in the form of Liu et al. (arXiv 2502.16982), whose rate is AdamW's rate.
+    """Clip, then Muon or Adam by what a weight is, under one rate that rises and then falls in a straight line.
 
     A weight is orthogonalised as the matrix from its inputs to its outputs that its Spec declares.
-    The embedding is a lookup table and not such a map; it takes AdamW, as do the norms.
+    The embedding is a lookup table and not such a map; it takes Adam, undecayed, as do the norms.
     """
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, run.peak_rate, run.warmup, run.steps, end_value=run.peak_rate * run.final_share
+    rise = optax.linear_schedule(0.0, run.peak_rate, run.warmup)
+    fall = optax.linear_schedule(run.peak_rate, run.peak_rate * run.final_share, run.steps - run.warmup)
+    rate = optax.join_schedules([rise, fall], [run.warmup])
+    matrices = [spec for spec in named_leaves(specs).values() if _is_matrix(spec)]
+    muon = optax.chain(
+        scale_by_muon(matrices), optax.add_decayed_weights(run.weight_decay), optax.scale_by_learning_rate(rate)
     )
-    muon = contrib.muon(
-        rate,
-        weight_decay=run.weight_decay,
-        muon_weight_dimension_numbers=lambda _: map_specs(_matrix, specs),  # optax would call a module itself
-        consistent_rms=_UPDATE_SIZE,
-    )
-    return optax.chain(optax.clip_by_global_norm(run.clip), muon)
+    adam = optax.adam(rate, b1=0.9, b2=run.adam_b2)
+    kinds = map_specs(lambda _, spec: "muon" if _is_matrix(spec) else "adam", specs)
+    by_kind = optax.partition({"muon": muon, "adam": adam}, lambda _: kinds)  # optax would call a module itself
+    return optax.chain(optax.clip_by_global_norm(run.clip), by_kind)
 
 
-def _matrix(_: str, spec: Spec) -> contrib.MuonDimensionNumbers | None:
-    if len(spec.shape) < 2 or "vocab" in spec.axes:
-        return None
-    split = len(spec.shape) - spec.inputs
-    return contrib.MuonDimensionNumbers(
-        reduction_axis=tuple(range(split, len(spec.shape))), output_axis=tuple(range(split))
-    )
+def _is_matrix(spec: Spec) -> bool:
+    return len(spec.shape) >= 2 and "vocab" not in spec.axes

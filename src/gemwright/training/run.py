@@ -21,8 +21,9 @@ class Run:
       stages: rows grow longer from stage to stage; tokens a step stay the same.
       tokens_per_step: a multiple of `block`.
       block: tokens that are dealt out together, a multiple of every stage's length.
-      peak_rate: highest learning rate, reached after `warmup` steps, then a cosine down to
-        `final_share` of it.
+      peak_rate: highest learning rate, reached after `warmup` steps, then a straight line
+        down to `final_share` of it.
+      adam_b2: what Adam keeps of its mean square a step.
       clip: largest norm of the whole gradient.
     """
 
@@ -32,8 +33,9 @@ class Run:
     block: int
     peak_rate: float = 4e-3
     warmup: int = 100
-    final_share: float = 0.02
+    final_share: float = 0.01
     weight_decay: float = 0.1
+    adam_b2: float = 0.97
     clip: float = 1.0
     seed: int = 0
 

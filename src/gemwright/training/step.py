@@ -1,14 +1,20 @@
-"""One step: loss, gradient, update."""
+"""One step: each device reads its rows of the batch, the first one changes the weights."""
 
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gemwright.core.module import module
 from gemwright.data.packing import Batch
 from gemwright.models.gemma import Config, Gemma
+
+_WHOLE, _ROWS = PartitionSpec(), PartitionSpec("data")
 
 
 @module
@@ -22,9 +28,7 @@ class State:
 
 def next_token_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
     """Mean cross entropy in nats over the targets that belong to their row's document."""
-    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
-    counted = jnp.asarray(batch.weights, losses.dtype)
-    return jnp.sum(losses * counted) / jnp.sum(counted)
+    return _loss_sum(weights, batch, config) / jnp.sum(batch.weights.astype(jnp.float32))
 
 
 def token_losses(
@@ -37,16 +41,58 @@ def token_losses(
 ) -> jax.Array:
     """(B, T) cross entropy in nats of each target after the inputs up to its own."""
     hidden, _ = weights(inputs, config, positions=positions, segments=segments)
-    return optax.softmax_cross_entropy_with_integer_labels(weights.logits(hidden, config), targets)
+    logits = weights.logits(hidden, config)
+    # Summed over a mask: reading single logits would be differentiated into a scatter over all of them.
+    chosen = jnp.arange(config.vocab_size) == targets[..., None]
+    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
 
 
-def train_step(
-    state: State, batch: Batch, config: Config, optimizer: optax.GradientTransformation
-) -> tuple[State, jax.Array]:
-    """The state after one update, and the loss before it."""
-    loss, gradient = jax.value_and_grad(next_token_loss)(state.weights, batch, config)
+def make_step(
+    config: Config, optimizer: optax.GradientTransformation, rows: int, devices: Sequence[Any] | None = None
+) -> Callable[[State, Batch], tuple[State, jax.Array]]:
+    """The function from a state and a batch of `rows` rows to the next state and the loss before it.
+
+    Args:
+      devices: share the rows evenly, as many of them as can; all of the default kind unless given.
+        The state lives on the first, and is given up to the step.
+    """
+    devices = devices or jax.local_devices()
+    mesh = Mesh(devices[: math.gcd(rows, len(devices))], ("data",))
+    gradient = jax.jit(
+        jax.shard_map(
+            partial(_part_of_gradient, config=config),
+            mesh=mesh,
+            in_specs=(_WHOLE, _ROWS),
+            out_specs=(_WHOLE, _ROWS),
+            check_vma=False,
+        )
+    )
+    update = jax.jit(partial(_update, optimizer), donate_argnums=0)
+
+    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        weights = jax.device_put(state.weights, NamedSharding(mesh, _WHOLE))
+        loss, parts = gradient(weights, jax.device_put(batch, NamedSharding(mesh, _ROWS)))
+        return update(state, jax.device_put(parts, devices[0])), loss
+
+    return step
+
+
+def _loss_sum(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
+    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
+    return jnp.sum(losses * batch.weights.astype(losses.dtype))
+
+
+def _part_of_gradient(weights: Gemma, batch: Batch, config: Config) -> tuple[jax.Array, Gemma]:
+    """The mean loss over all devices, and what this device's rows add to its gradient, as one row."""
+    counted = jax.lax.psum(jnp.sum(batch.weights.astype(jnp.float32)), "data")
+    loss, gradient = jax.value_and_grad(lambda now: _loss_sum(now, batch, config) / counted)(weights)
+    return jax.lax.psum(loss, "data"), jax.tree.map(lambda part: part[None], gradient)
+
+
+def _update(optimizer: optax.GradientTransformation, state: State, parts: Gemma) -> State:
+    gradient: Any = jax.tree.map(lambda part: jnp.sum(part, axis=0), parts)
     before: Any = state.weights  # optax names the kinds of trees it takes; a module is one of its own
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
         weights: Any = optax.apply_updates(before, updates)
-    return State(weights, optimizer_state, state.step + 1), loss
+    return State(weights, optimizer_state, state.step + 1)

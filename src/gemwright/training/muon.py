@@ -1,0 +1,73 @@
+"""Muon: momentum whose matrices are made orthogonal before they are added to the weights.
+
+Jordan et al., "Muon" (2024), in the form of Liu et al. (arXiv 2502.16982), whose updates are as
+large as AdamW's, so that one rate serves both.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gemwright.core.module import Spec
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iteration drives singular values to about 1
+_ITERATIONS = 5
+_UPDATE_SIZE = 0.2  # root mean square of AdamW's updates
+
+
+class MuonState(NamedTuple):
+    momentum: Any
+
+
+def scale_by_muon(specs: list[Spec], momentum: float = 0.95) -> optax.GradientTransformation:
+    """Replace gradients by orthogonalised Nesterov momentum, of root mean square 0.2.
+
+    Args:
+      specs: the Specs of the weights it is given, in the order of the tree's leaves; each is taken
+        as the matrix from its inputs to its outputs.
+      momentum: the share of it that is kept at each step.
+    """
+
+    def init(params: Any) -> MuonState:
+        return MuonState(jax.tree.map(jnp.zeros_like, params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MuonState]:
+        def mix(old: jax.Array, new: jax.Array) -> jax.Array:
+            return momentum * old + new
+
+        kept = jax.tree.map(mix, state.momentum, updates)
+        leaves, tree = jax.tree.flatten(jax.tree.map(mix, kept, updates))
+        orthogonal = [_update(leaf, spec) for leaf, spec in zip(leaves, specs, strict=True)]
+        return jax.tree.unflatten(tree, orthogonal), MuonState(kept)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _update(momentum: jax.Array, spec: Spec) -> jax.Array:
+    matrix = momentum.reshape(-1, spec.fan_in)
+    size = _UPDATE_SIZE * math.sqrt(max(matrix.shape))
+    wide = matrix.shape[0] <= matrix.shape[1]
+    result = orthogonalise(matrix) if wide else orthogonalise(matrix.T).T
+    return (result * size).reshape(momentum.shape)
+
+
+def orthogonalise(matrix: jax.Array) -> jax.Array:
+    """A matrix of rows <= columns with all its singular values brought near 1 (0.7 to 1.2).
+
+    Each iteration multiplies x from the left by a polynomial p of its Gram matrix g = x x'. All p
+    commute with g, so the iteration runs on the small g alone: g becomes p g p, and x is multiplied
+    once, by the product of all p.
+    """
+    a, b, c = _COEFFICIENTS
+    x = matrix / (jnp.linalg.norm(matrix) + 1e-7)
+    gram = x @ x.T
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    product = identity
+    for iteration in range(_ITERATIONS):
+        factor = a * identity + b * gram + c * (gram @ gram)
+        product = factor @ product if iteration else factor
+        gram = factor @ factor @ gram
+    return product @ x
