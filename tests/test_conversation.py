@@ -22,6 +22,12 @@ def fresh_answer(model: Model, messages: list[Message], count: int) -> str:
     return model.tokenizer.decode(model.generate_ids(ids, count))
 
 
+def assert_goes_on(conversation: Conversation, model: Model) -> None:
+    """The next answer is the one that a new session gives to the same messages."""
+    answer = "".join(conversation.send("again", 8))
+    assert answer == fresh_answer(model, conversation.messages[:-1], 8)
+
+
 def test_the_history_is_reused_and_changes_no_answer(unwindowed: Model) -> None:
     conversation = Conversation(unwindowed)
     for turn, text in enumerate(("def", "import", "class")):
@@ -72,8 +78,7 @@ def test_a_closed_answer_is_kept_as_far_as_it_went(unwindowed: Model) -> None:
     parts = list(islice(stream, 5))
     stream.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert conversation.messages[-1] == Message("model", "".join(parts))
-    answer = "".join(conversation.send("again", 8))
-    assert answer == fresh_answer(unwindowed, conversation.messages[:-1], 8)
+    assert_goes_on(conversation, unwindowed)
 
 
 def test_ctrl_c_in_an_answer_keeps_what_was_said(unwindowed: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +92,7 @@ def test_ctrl_c_in_an_answer_keeps_what_was_said(unwindowed: Model, monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             list(conversation.send("def"))
     assert conversation.messages[-1] == Message("model", "half an")
-    answer = "".join(conversation.send("again", 8))
-    assert answer == fresh_answer(unwindowed, conversation.messages[:-1], 8)
+    assert_goes_on(conversation, unwindowed)
 
 
 def test_ctrl_c_while_the_prompt_is_read_ends_that_answer_alone(
@@ -103,8 +107,7 @@ def test_ctrl_c_while_the_prompt_is_read_ends_that_answer_alone(
         with pytest.raises(KeyboardInterrupt):
             list(conversation.send("def"))
     assert [m.role for m in conversation.messages] == ["user", "model"]
-    answer = "".join(conversation.send("again", 8))
-    assert answer == fresh_answer(unwindowed, conversation.messages[:-1], 8)
+    assert_goes_on(conversation, unwindowed)
 
 
 def test_options_out_of_range_leave_the_conversation_as_it_was(tiny: Model) -> None:
@@ -127,5 +130,4 @@ def test_a_stop_string_ends_an_answer_and_the_next_one_is_right(unwindowed: Mode
     free = conversation.model.chat([Message("user", "def")], 20)
     stop = free[3:6]
     assert "".join(conversation.send("def", 20, stop=[stop])) == free.split(stop)[0]
-    answer = "".join(conversation.send("again", 8))
-    assert answer == fresh_answer(unwindowed, conversation.messages[:-1], 8)
+    assert_goes_on(conversation, unwindowed)

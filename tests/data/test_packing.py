@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemwright.data.packing import Blocks, pack, rows_to_batch
+from gemwright.data.packing import Rows, pack, rows_to_batch
 
 BOS = 2
 like_a_property = settings(derandomize=True, deadline=None, max_examples=100)
@@ -46,40 +46,36 @@ def test_batches_number_documents_and_their_positions(documents: list[list[int]]
         assert batch.weights[0, index] == (stream[index + 1] != BOS)
 
 
-def blocks(count: int, seed: int = 0) -> Blocks:
-    """Blocks of 8 tokens, each of them recognised by its first token."""
-    return Blocks(np.arange(100, 100 + 8 * count + 1).astype(np.uint16), 8, BOS, seed)
+def numbered(count: int, seed: int = 0) -> Rows:
+    """A stream of 8 tokens a row; a row is recognised by its first token."""
+    return Rows(np.arange(100, 100 + 8 * count + 1).astype(np.uint16), BOS, seed)
 
 
-def dealt(source: Blocks, steps: range, size: int) -> list[int]:
-    return [int(row[0]) for step in steps for row in source.batch(step, size, 8).inputs]
+def dealt(source: Rows, steps: range, rows: int, length: int = 8) -> list[int]:
+    return [int(row[0]) for step in steps for row in source.batch(step, rows, length).inputs]
 
 
 @like_a_property
-@given(count=st.integers(1, 20), size=st.integers(1, 5), seed=st.integers(0, 9))
-def test_every_block_is_dealt_once_an_epoch(count: int, size: int, seed: int) -> None:
-    starts = dealt(blocks(count, seed), range(count), size)
-    for epoch in range(size):
+@given(count=st.integers(1, 20), rows=st.integers(1, 5), seed=st.integers(0, 9))
+def test_every_row_is_dealt_once_an_epoch(count: int, rows: int, seed: int) -> None:
+    starts = dealt(numbered(count, seed), range(count), rows)
+    for epoch in range(rows):
         assert sorted(starts[epoch * count : (epoch + 1) * count]) == list(range(100, 100 + 8 * count, 8))
 
 
 def test_a_steps_batch_depends_on_the_step_and_the_seed_alone() -> None:
-    whole = dealt(blocks(50), range(30), 3)
-    assert dealt(blocks(50), range(20, 30), 3) == whole[60:]
-    assert dealt(blocks(50, seed=1), range(30), 3) != whole
+    whole = dealt(numbered(50), range(30), 3)
+    assert dealt(numbered(50), range(20, 30), 3) == whole[60:]
+    assert dealt(numbered(50, seed=1), range(30), 3) != whole
     assert whole[:50] != whole[50:], "each epoch has an order of its own"
 
 
-def test_blocks_cut_into_shorter_rows_hold_the_same_tokens() -> None:
-    source = blocks(6)
-    whole, halves = source.batch(1, 2, 8), source.batch(1, 2, 4)
-    assert halves.inputs.shape == (4, 4)
-    assert whole.inputs.ravel().tolist() == halves.inputs.ravel().tolist()
-    assert whole.targets.ravel().tolist() == halves.targets.ravel().tolist()
-    with pytest.raises(ValueError, match="a block of 8 tokens does not divide into rows of 3"):
-        source.batch(0, 1, 3)
+def test_rows_of_every_length_are_cut_from_the_same_stream() -> None:
+    for length in (1, 3, 16):
+        starts = dealt(numbered(6), range(48 // length), 1, length)
+        assert sorted(starts) == [100 + length * row for row in range(48 // length)]
 
 
-def test_too_little_text_for_a_block_is_refused() -> None:
-    with pytest.raises(ValueError, match="8 tokens do not fill one block of 8"):
-        Blocks(np.zeros(8, np.uint16), 8, BOS, 0)
+def test_too_little_text_for_a_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="8 tokens do not fill one row of 8"):
+        Rows(np.zeros(8, np.uint16), BOS, 0).batch(0, 1, 8)

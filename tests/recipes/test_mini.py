@@ -3,12 +3,15 @@ import inspect
 import json
 import re
 import textwrap
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemwright.data.documents import Document
 from gemwright.model import load
 from gemwright.models.gemma import gemma1
 from gemwright.text.tokenizer import Tokenizer
@@ -52,10 +55,21 @@ def test_a_chat_example_is_a_turn_and_its_answer(tiny_tokenizer: Tokenizer) -> N
     )
 
 
+def test_an_epoch_reads_some_of_the_code_and_the_rarest_languages_twice() -> None:
+    texts = {"en": "A fox, a café.", "ja": "雨が降る。", "ko": "비가 온다.", "python_code": "def f(): pass"}
+    found = [Document(f"{name}-{i}", name, text, "train") for i in range(400) for name, text in texts.items()]
+    held_out = [Document("x", "en", "Held out.", "heldout")]
+    counts = Counter(d.source for d in mini.mixture(found + held_out, np.random.default_rng(0)))
+    assert {name: counts[name] for name in ("en", "ja", "ko")} == {"en": 400, "ja": 800, "ko": 800}
+    # 140 of 400 are expected with a standard deviation of 9.5; the seed fixes the draw.
+    assert 100 < counts["python_code"] < 180
+
+
 def test_the_recipe_fits_the_default_models_limits() -> None:
     recipe = mini.run()
-    assert recipe.block % max(stage.length for stage in recipe.stages) == 0
-    assert recipe.tokens_per_step % recipe.block == 0
+    for stage in recipe.stages:
+        assert recipe.tokens_per_step % stage.length == 0
+        assert stage.length <= recipe.model.max_positions
     assert recipe.model.vocab_size == mini.VOCAB_SIZE
 
 
@@ -65,7 +79,7 @@ def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for module in (argparse, textwrap, inspect, json):
         (corpus / f"{module.__name__}.py").write_text(inspect.getsource(module), encoding="utf-8")
     sizes = {"embed_dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "mlp_dim": 32}
-    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, 32, warmup=1)
+    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, warmup=1)
     monkeypatch.setattr(mini, "VOCAB_SIZE", 700)
     monkeypatch.setattr(mini, "run", lambda: small)
     monkeypatch.setattr(mini, "documents", lambda folder: list(mini.read_folder(folder)))

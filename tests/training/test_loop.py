@@ -8,17 +8,17 @@ import optax
 import pytest
 
 from gemwright.core.module import initialise, named_leaves
-from gemwright.data.packing import Blocks, pack, rows_to_batch
+from gemwright.data.packing import Batch, Rows, pack, rows_to_batch
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
 from gemwright.training.loop import read_losses, train
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run, Stage
-from gemwright.training.step import State, make_step, next_token_loss, token_losses
+from gemwright.training.step import State, make_step, token_losses
 
 BOS, VOCAB = 2, 40
 SIZES = {"vocab_size": VOCAB, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
 RUN = Run(
-    model=gemma1(num_kv_heads=1, **SIZES), stages=(Stage(12, 16),), tokens_per_step=64, block=16, warmup=2,
+    model=gemma1(num_kv_heads=1, **SIZES), stages=(Stage(12, 16),), tokens_per_step=64, warmup=2,
     peak_rate=2e-2,
 )  # fmt: skip
 
@@ -29,13 +29,19 @@ def stream() -> np.ndarray:
     return pack(([BOS, *range(start, start + 15)] for start in starts), BOS, VOCAB)
 
 
-BLOCKS = Blocks(stream(), RUN.block, BOS, RUN.seed)
+def mean_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
+    """Over the targets that belong to their row's document."""
+    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
+    return jnp.mean(losses[batch.weights == 1])
+
+
+DATA = Rows(stream(), BOS, RUN.seed)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gemma, Path]:
     folder = tmp_path_factory.mktemp("run") / "whole"
-    return train(RUN, BLOCKS, folder), folder
+    return train(RUN, DATA, folder), folder
 
 
 def test_the_loss_falls(whole: tuple[Gemma, Path]) -> None:
@@ -46,18 +52,18 @@ def test_the_loss_falls(whole: tuple[Gemma, Path]) -> None:
 
 
 def test_a_run_that_was_interrupted_ends_bit_by_bit_the_same(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
-    train(RUN, BLOCKS, tmp_path, until=5)
+    train(RUN, DATA, tmp_path, until=5)
     with (tmp_path / "losses.jsonl").open("a") as log:
         log.write('{"step": 5, "loss": 99}\n')  # of a step that was done, but killed before it was saved
     (tmp_path / "state.partial").write_bytes(b"half a file")
-    resumed = train(RUN, BLOCKS, tmp_path, save_every=2)
+    resumed = train(RUN, DATA, tmp_path, save_every=2)
     for name, weight in named_leaves(whole[0]).items():
         np.testing.assert_array_equal(np.asarray(named_leaves(resumed)[name]), np.asarray(weight), err_msg=name)
     assert read_losses(tmp_path) == read_losses(whole[1])
 
 
 def test_a_finished_run_is_left_as_it_is(whole: tuple[Gemma, Path]) -> None:
-    again = train(RUN, BLOCKS, whole[1])
+    again = train(RUN, DATA, whole[1])
     assert jax.tree.all(jax.tree.map(np.array_equal, again, whole[0]))
     assert len(read_losses(whole[1])) == RUN.steps
 
@@ -65,19 +71,19 @@ def test_a_finished_run_is_left_as_it_is(whole: tuple[Gemma, Path]) -> None:
 def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
     other = replace(RUN, model=gemma1(num_kv_heads=2, **SIZES))
     with pytest.raises(ValueError, match="state of another run"):
-        train(other, BLOCKS, whole[1])
+        train(other, DATA, whole[1])
 
 
 def test_two_devices_take_the_steps_of_one() -> None:
     assert len(jax.devices()) > 1
-    specs, batch = Gemma.specs(RUN.model), BLOCKS.batch(0, 4, 16)
+    specs, batch = Gemma.specs(RUN.model), DATA.batch(0, 4, 16)
     optimizer = make_optimizer(RUN, specs)
     results: list[tuple[Gemma, float]] = []
     for devices in (jax.devices()[:1], jax.devices()[:2]):
-        weights = initialise(specs, 0)
+        weights, step = initialise(specs, 0), make_step(RUN.model, optimizer, 4, devices)
         state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))
         for _ in range(3):
-            state, loss = make_step(RUN.model, optimizer, 4, devices)(state, batch)
+            state, loss = step(state, batch)
         results.append((state.weights, float(loss)))
     assert results[0][1] == pytest.approx(results[1][1], abs=1e-5)
     for one, two in zip(*(jax.tree.leaves(weights) for weights, _ in results), strict=True):
@@ -92,7 +98,7 @@ def test_a_step_differentiates_the_mean_over_all_counted_targets() -> None:
     specs = Gemma.specs(model)
     sgd = optax.sgd(1.0)
     weights = initialise(specs, 2)
-    expected = jax.grad(next_token_loss)(weights, batch, model)
+    expected = jax.grad(mean_loss)(weights, batch, model)
     state = State(weights, sgd.init(weights), jnp.zeros((), jnp.int32))
     after, _ = make_step(model, sgd, 2)(jax.tree.map(jnp.copy, state), batch)
     for old, new, slope in zip(*map(jax.tree.leaves, (weights, after.weights, expected)), strict=True):
@@ -135,4 +141,4 @@ def test_packed_documents_have_the_losses_of_each_alone(model: Config) -> None:
     packed = losses(weights, batch.inputs, batch.targets, model, batch.positions, batch.segments)
     counted = np.asarray(packed)[0][batch.weights[0] == 1]
     np.testing.assert_allclose(counted, alone, rtol=0, atol=1e-5)
-    assert float(next_token_loss(weights, batch, model)) == pytest.approx(np.mean(alone), abs=1e-5)
+    assert float(mean_loss(weights, batch, model)) == pytest.approx(np.mean(alone), abs=1e-5)

@@ -39,7 +39,8 @@ def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
     half = x.shape[-1] // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    # Else XLA would fuse them into what follows, and compute them anew for every head, half and derivative.
+    sin, cos = jax.lax.optimization_barrier((jnp.sin(angles), jnp.cos(angles)))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 

@@ -4,6 +4,7 @@ A stream is one array of token ids in which every document begins with BOS, so t
 need no second array: a token's segment is the number of BOS before it.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,35 +68,30 @@ def rows_to_batch(rows: Tokens, bos: int) -> Batch:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A stream cut into blocks and dealt out in an order that the seed fixes.
+class Rows:
+    """A stream cut into rows of any one length, dealt out in an order that the seed fixes.
 
     The batch of a step is a function of the step alone, so that a resumed run sees the same data.
     """
 
     stream: Tokens
-    block: int
     bos: int
     seed: int
 
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"{len(self.stream)} tokens do not fill one block of {self.block}: give more text")
+    def batch(self, step: int, rows: int, length: int) -> Batch:
+        """The rows of one step, each of `length` tokens and from a place of its own.
 
-    @property
-    def count(self) -> int:
-        return (len(self.stream) - 1) // self.block
+        Raises:
+          ValueError: if the stream does not fill a row.
+        """
+        count = (len(self.stream) - 1) // length
+        if count < 1:
+            raise ValueError(f"{len(self.stream)} tokens do not fill one row of {length}: give more text")
+        wanted = (divmod(number, count) for number in range(step * rows, (step + 1) * rows))
+        starts = np.array([_order(self.seed, epoch, count)[index] for epoch, index in wanted]) * length
+        return rows_to_batch(self.stream[starts[:, None] + np.arange(length + 1)], self.bos)
 
-    def batch(self, step: int, blocks: int, length: int) -> Batch:
-        """The rows of one step: `blocks` blocks, each cut into rows of `length` tokens."""
-        if self.block % length:
-            raise ValueError(f"a block of {self.block} tokens does not divide into rows of {length}")
-        wanted = range(step * blocks, (step + 1) * blocks)
-        starts = np.array([self._deal(number) for number in wanted]) * self.block
-        offsets = np.arange(0, self.block, length)[:, None] + np.arange(length + 1)
-        rows = self.stream[(starts[:, None, None] + offsets).reshape(-1, length + 1)]
-        return rows_to_batch(rows, self.bos)
 
-    def _deal(self, number: int) -> int:
-        epoch, index = divmod(number, self.count)
-        return int(np.random.default_rng([self.seed, epoch]).permutation(self.count)[index])
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> Tokens:
+    return np.random.default_rng([seed, epoch]).permutation(count)

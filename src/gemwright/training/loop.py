@@ -13,19 +13,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.numpy import load_file, save_file
 
 from gemwright.core.module import initialise
-from gemwright.data.packing import Blocks
+from gemwright.data.packing import Rows
 from gemwright.models.gemma import Gemma
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run
 from gemwright.training.step import State, make_step
 
 
-def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, until: int | None = None) -> Gemma:
+def train(run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: int | None = None) -> Gemma:
     """Train, or go on training where `folder` left off, and return the weights.
 
     Args:
       run: the recipe.
-      blocks: the data; `blocks.block` equals `run.block`.
+      data: the text, in rows of the lengths that the stages ask for.
       folder: receives `state.safetensors` (replaced every `save_every` steps and at the end),
         `losses.jsonl` (a line a step) and `loss.png`.
       until: stop after this step instead of at the run's end.
@@ -47,7 +47,8 @@ def train(run: Run, blocks: Blocks, folder: Path, *, save_every: int = 100, unti
         task = progress.add_task("train", total=last, completed=first, loss=float("nan"), rate=0.0)
         for number in range(first, last):
             begun = time.perf_counter()
-            batch = blocks.batch(number, run.tokens_per_step // run.block, run.length(number))
+            length = run.length(number)
+            batch = data.batch(number, run.tokens_per_step // length, length)
             state, loss = step_function(state, batch)
             value, seconds = float(loss), time.perf_counter() - begun
             log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")

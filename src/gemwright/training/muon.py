@@ -47,11 +47,18 @@ def scale_by_muon(specs: list[Spec], momentum: float = 0.95) -> optax.GradientTr
 
 
 def _update(momentum: jax.Array, spec: Spec) -> jax.Array:
-    matrix = momentum.reshape(-1, spec.fan_in)
-    size = _UPDATE_SIZE * math.sqrt(max(matrix.shape))
+    """Each head's matrix by itself: heads do not mix, and small Gram matrices are cheap."""
+    heads = [axis for axis, name in enumerate(spec.axes) if name in ("heads", "kv_heads")]
+    if not heads:
+        return _orthogonal(momentum.reshape(-1, spec.fan_in)).reshape(momentum.shape)
+    apart = jnp.moveaxis(momentum, heads[0], 0)
+    return jnp.moveaxis(jax.vmap(_orthogonal)(apart), 0, heads[0])
+
+
+def _orthogonal(matrix: jax.Array) -> jax.Array:
     wide = matrix.shape[0] <= matrix.shape[1]
     result = orthogonalise(matrix) if wide else orthogonalise(matrix.T).T
-    return (result * size).reshape(momentum.shape)
+    return result * _UPDATE_SIZE * math.sqrt(max(matrix.shape))
 
 
 def orthogonalise(matrix: jax.Array) -> jax.Array:

@@ -19,8 +19,7 @@ class Run:
 
     Attributes:
       stages: rows grow longer from stage to stage; tokens a step stay the same.
-      tokens_per_step: a multiple of `block`.
-      block: tokens that are dealt out together, a multiple of every stage's length.
+      tokens_per_step: a multiple of every stage's length.
       peak_rate: highest learning rate, reached after `warmup` steps, then a straight line
         down to `final_share` of it.
       adam_b2: what Adam keeps of its mean square a step.
@@ -30,7 +29,6 @@ class Run:
     model: Config
     stages: tuple[Stage, ...]
     tokens_per_step: int
-    block: int
     peak_rate: float = 4e-3
     warmup: int = 100
     final_share: float = 0.01

@@ -26,11 +26,6 @@ class State:
     step: jax.Array
 
 
-def next_token_loss(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
-    """Mean cross entropy in nats over the targets that belong to their row's document."""
-    return _loss_sum(weights, batch, config) / jnp.sum(batch.weights.astype(jnp.float32))
-
-
 def token_losses(
     weights: Gemma,
     inputs: jax.Array,
@@ -77,15 +72,16 @@ def make_step(
     return step
 
 
-def _loss_sum(weights: Gemma, batch: Batch, config: Config) -> jax.Array:
-    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
-    return jnp.sum(losses * batch.weights.astype(losses.dtype))
-
-
 def _part_of_gradient(weights: Gemma, batch: Batch, config: Config) -> tuple[jax.Array, Gemma]:
-    """The mean loss over all devices, and what this device's rows add to its gradient, as one row."""
-    counted = jax.lax.psum(jnp.sum(batch.weights.astype(jnp.float32)), "data")
-    loss, gradient = jax.value_and_grad(lambda now: _loss_sum(now, batch, config) / counted)(weights)
+    """The mean loss over the counted targets of all devices, and this device's part of its gradient, as one row."""
+    counted = batch.weights.astype(jnp.float32)
+    count = jax.lax.psum(jnp.sum(counted), "data")
+
+    def part_of_loss(weights: Gemma) -> jax.Array:
+        losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
+        return jnp.sum(losses * counted) / count
+
+    loss, gradient = jax.value_and_grad(part_of_loss)(weights)
     return jax.lax.psum(loss, "data"), jax.tree.map(lambda part: part[None], gradient)
 
 
