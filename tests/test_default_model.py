@@ -1,5 +1,7 @@
 """What the small model that comes with the package promises."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from gemwright.model import DEFAULT_MODEL, Model, load
@@ -38,3 +40,19 @@ def test_it_continues_python(model: Model) -> None:
     text = model.generate("import os\n\n\ndef main(argv=None):\n", 80, temperature=0.3, seed=0)
     assert text.startswith(" "), "a body is indented"
     assert any(word in text for word in ("return", "if ", "self", " = ", "print"))
+
+
+@pytest.mark.parametrize(("bits", "limit"), [(8, 0.005), (4, 0.2)])
+def test_packed_it_predicts_nearly_the_same(model: Model, bits: int, limit: float) -> None:
+    ids = model.tokenizer.with_bos(model.tokenizer.encode("Once upon a time there was a little dog. " * 4))
+    packed = load(bits=bits)
+    exact, found = (jax.nn.log_softmax(one.logits([ids]), axis=-1) for one in (model, packed))
+    divergence = float(jnp.mean(jnp.sum(jnp.exp(exact) * (exact - found), axis=-1)))
+    assert 0 < divergence < limit, "nats a token"
+    assert len(packed.generate("Once upon a time", 30, temperature=0.7, seed=0).split()) >= 10
+
+
+@pytest.mark.parametrize("bits", [0, 3, 16])
+def test_another_number_of_bits_is_refused(bits: int) -> None:
+    with pytest.raises(ValueError, match="bits: expected 4 or 8"):
+        load(bits=bits)

@@ -7,8 +7,6 @@ heads, K head size, D embedding width.
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.weights import Weight
-
 MASKED = -2.3819763e38  # the value of the reference implementations: finite in float32 and bfloat16
 
 _SMALLEST_BLOCK, _MOST_BLOCKS = 64, 8  # of queries in order: smaller ones cost more than they spare
@@ -16,7 +14,7 @@ _SMALLEST_BLOCK, _MOST_BLOCKS = 64, 8  # of queries in order: smaller ones cost 
 _MOST_SCORES = 1 << 22  # attention scores held at once (16 MiB): longer texts are taken in blocks of queries
 
 
-def rms_norm(x: jax.Array, weight: Weight, epsilon: float) -> jax.Array:
+def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
     """Root mean square norm times (1 + weight), over the last dimension; cast back at the end."""
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)

@@ -5,10 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gemwright.core.packed import Packed
+from gemwright.kernels.packed_product import packed_product, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
-Weight = jax.Array
-"""Dense. A quantised or adapted weight is another class in this union, dispatched on in `project`."""
+Weight = jax.Array | Packed
+"""Dense or quantised; dispatched on here and nowhere else."""
 
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
@@ -22,11 +24,21 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     Returns:
       (..., *out), in the dtype of `x`; sums are float32.
     """
-    outs, ins = weight.shape[: weight.ndim - inputs], weight.shape[weight.ndim - inputs :]
+    outs, ins = weight.shape[: len(weight.shape) - inputs], weight.shape[len(weight.shape) - inputs :]
     batch = x.shape[: x.ndim - inputs]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    matrix = weight.reshape(math.prod(outs), math.prod(ins))
-    return _matmul(rows, matrix).astype(x.dtype).reshape(*batch, *outs)
+    if isinstance(weight, Packed):
+        product = packed_product(rows, weight.codes, weight.scales, math.prod(outs))
+    else:
+        product = _matmul(rows, weight.reshape(math.prod(outs), math.prod(ins)))
+    return product.astype(x.dtype).reshape(*batch, *outs)
+
+
+def lookup(weight: Weight, index: jax.Array) -> jax.Array:
+    """(..., in) rows of an (out, in) weight, in its dtype."""
+    if isinstance(weight, Packed):
+        return unpack_rows(weight.codes, weight.scales, index, weight.shape[1]).astype(weight.dtype)
+    return weight[index]
 
 
 def _matmul(rows: jax.Array, matrix: jax.Array) -> jax.Array:

@@ -16,8 +16,8 @@ VARIABLE = "GEMWRIGHT_KERNELS"
 CHOICES = ("", "off", "portable", "avx2", "avx512")
 """Its values; empty or unset is the widest instruction set that the processor has."""
 
-THIN_PRODUCT = "gemwright_thin_product"
-"""The kernel's name, in the library and as a target of XLA."""
+THIN_PRODUCT, PACKED_PRODUCT = "gemwright_thin_product", "gemwright_packed_product"
+"""The kernels' names, in the library and as targets of XLA."""
 
 
 def choice() -> str:
@@ -54,8 +54,9 @@ def _register(path: Path) -> bool:
     try:
         # Without a backend XLA puts off its check of the library's version, then refuses to make one.
         jax.local_devices(backend="cpu")
-        function = getattr(ctypes.CDLL(str(path)), THIN_PRODUCT)
-        jax.ffi.register_ffi_target(THIN_PRODUCT, jax.ffi.pycapsule(function), platform="cpu")
+        library = ctypes.CDLL(str(path))
+        for name in (THIN_PRODUCT, PACKED_PRODUCT):
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     except (OSError, AttributeError, RuntimeError):
         return False
     return True

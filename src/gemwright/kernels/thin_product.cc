@@ -1,11 +1,11 @@
 // The XLA handler of the thin product: checks, choice of the instruction set, threads.
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 
+#include "levels.h"
+#include "parallel.h"
 #include "thin_rows.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -13,56 +13,18 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// The function for a level; for "" the widest that this processor has; nullptr if it has not got it.
 ThinRows* choose(std::string_view level) {
-  const bool any = level.empty();
 #if defined(GEMWRIGHT_X86)
-  const bool fma = __builtin_cpu_supports("fma");
-  if ((any || level == "avx512") && fma && __builtin_cpu_supports("avx512f")) return thin_rows_avx512;
-  if ((any || level == "avx2") && fma && __builtin_cpu_supports("avx2")) return thin_rows_avx2;
+  return variant(choose_level(level), thin_rows_portable, thin_rows_avx2, thin_rows_avx512);
+#else
+  return choose_level(level) == Level::kPortable ? thin_rows_portable : nullptr;
 #endif
-  return any || level == "portable" ? thin_rows_portable : nullptr;
 }
 
-// Chunks of weight rows that threads take until none is left. Shared, because a thread of the pool
-// may look for work only after the caller has returned: it then touches nothing but the counter.
-class Work {
- public:
-  Work(const ThinProduct& product, ThinRows* compute) : product_(product), compute_(compute) {
-    constexpr int64_t kBytes = 128 << 10, kRowsMultiple = 4;
-    const int64_t row_bytes = std::max<int64_t>(1, 2 * product.in);
-    rows_ = std::max<int64_t>(1, kBytes / row_bytes / kRowsMultiple) * kRowsMultiple;
-    chunks_ = (product.outs + rows_ - 1) / rows_;
-  }
-
-  int64_t chunks() const { return chunks_; }
-
-  void take_all() {
-    for (int64_t chunk; (chunk = next_.fetch_add(1)) < chunks_;) {
-      compute_(product_, chunk * rows_, std::min(product_.outs, (chunk + 1) * rows_));
-      if (done_.fetch_add(1) + 1 == chunks_) done_.notify_all();
-    }
-  }
-
-  void wait() const {
-    for (int64_t done; (done = done_.load()) < chunks_;) done_.wait(done);
-  }
-
- private:
-  ThinProduct product_;
-  ThinRows* compute_;
-  int64_t rows_, chunks_;
-  std::atomic<int64_t> next_{0}, done_{0};
-};
-
-// The caller works too, and waits only for chunks that running threads have taken: called from a
-// thread of the pool itself, it cannot wait for one that never starts.
-void run(ffi::ThreadPool& pool, const ThinProduct& product, ThinRows* compute) {
-  auto work = std::make_shared<Work>(product, compute);
-  const int64_t helpers = std::min(pool.num_threads(), work->chunks()) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work->take_all(); });
-  work->take_all();
-  work->wait();
+// Weight rows that a thread takes at once: about 128 KiB, a multiple of 4.
+int64_t rows_together(int64_t in) {
+  constexpr int64_t kBytes = 128 << 10, kMultiple = 4;
+  return std::max<int64_t>(1, kBytes / std::max<int64_t>(1, 2 * in) / kMultiple) * kMultiple;
 }
 
 ffi::Error thin_product(ffi::ThreadPool pool, ffi::BufferR2<ffi::F32> rows, ffi::BufferR2<ffi::BF16> matrix,
@@ -74,7 +36,11 @@ ffi::Error thin_product(ffi::ThreadPool pool, ffi::BufferR2<ffi::F32> rows, ffi:
   if (compute == nullptr)
     return ffi::Error::InvalidArgument("thin_product: this processor does not support " + std::string(level));
   const auto* bits = reinterpret_cast<const uint16_t*>(matrix.untyped_data());
-  run(pool, {rows.typed_data(), bits, out->typed_data(), n, in, outs}, compute);
+  const ThinProduct product{rows.typed_data(), bits, out->typed_data(), n, in, outs};
+  const int64_t together = rows_together(in);
+  in_parallel(pool, (outs + together - 1) / together, [=](int64_t chunk) {
+    compute(product, chunk * together, std::min(outs, (chunk + 1) * together));
+  });
   return ffi::Error::Success();
 }
 

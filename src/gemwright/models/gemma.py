@@ -19,7 +19,7 @@ from gemwright.core.cache import KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
-from gemwright.core.weights import Weight, project
+from gemwright.core.weights import Weight, lookup, project
 
 # ---------------------------------------------------------------------------------------- config
 
@@ -185,12 +185,12 @@ class MLP:
 
 @module
 class Block:
-    attention_norm: Weight  # (D,)
+    attention_norm: jax.Array  # (D,)
     attention: Attention
-    attention_post_norm: Weight | None  # (D,), Gemma 2
-    mlp_norm: Weight  # (D,)
+    attention_post_norm: jax.Array | None  # (D,), Gemma 2
+    mlp_norm: jax.Array  # (D,)
     mlp: MLP
-    mlp_post_norm: Weight | None  # (D,), Gemma 2
+    mlp_post_norm: jax.Array | None  # (D,), Gemma 2
 
     @staticmethod
     def specs(config: Config) -> "Block":
@@ -201,7 +201,7 @@ class Block:
     def __call__(
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
-        def norm(value: jax.Array, weight: Weight | None) -> jax.Array:
+        def norm(value: jax.Array, weight: jax.Array | None) -> jax.Array:
             return value if weight is None else rms_norm(value, weight, config.norm_epsilon)
 
         mixed, cache = self.attention(norm(x, self.attention_norm), step, window, cache, config)
@@ -217,7 +217,7 @@ class Block:
 class Gemma:
     embedding: Weight  # (V, D), also the head
     layers: tuple[Block, ...]
-    final_norm: Weight  # (D,)
+    final_norm: jax.Array  # (D,)
 
     @staticmethod
     def specs(config: Config) -> "Gemma":
@@ -261,7 +261,7 @@ class Gemma:
 
     def embed(self, tokens: jax.Array, config: Config) -> jax.Array:
         """(B, T, D): rows of the embedding times sqrt(D), rounded as the reference rounds it."""
-        rows = self.embedding[tokens]
+        rows = lookup(self.embedding, tokens)
         return rows * jnp.asarray(math.sqrt(config.embed_dim), rows.dtype)
 
     def logits(self, hidden: jax.Array, config: Config) -> jax.Array:

@@ -1,0 +1,182 @@
+"""The packed product: the layout holds what was packed, and each level is the float64 sum of what it stands for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemwright.kernels import native
+from gemwright.kernels.packed_product import (
+    GROUP,
+    pack,
+    packed_product,
+    packed_product_reference,
+    quantise_rows,
+    unpack,
+    unpack_rows,
+)
+from tests.tolerances import SAME
+
+LEVELS = ("portable", "avx2", "avx512")
+RANGE = {4: (-8, 7), 8: (-127, 127)}
+sizes = {"outs": st.integers(1, 40), "ins": st.integers(1, 100), "bits": st.sampled_from([4, 8])}
+like_a_property = settings(derandomize=True, deadline=None, max_examples=25)
+
+needs_native = pytest.mark.skipif(not native.available(), reason="the native kernels were not built, or are off")
+
+
+def codes_and_scales(outs: int, ins: int, bits: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Codes over their whole range, the ends included, and scales that make products about 1."""
+    draw = np.random.default_rng(seed)
+    least, most = RANGE[bits]
+    codes = draw.integers(least, most + 1, (outs, ins)).astype(np.int8)
+    codes.ravel()[:2] = RANGE[bits][: codes.size]
+    scales = draw.uniform(-1, 1, (outs, -(-ins // GROUP))) / (most * np.sqrt(ins))
+    return codes, scales.astype(np.float16)
+
+
+def values(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return codes * np.repeat(scales.astype(np.float64), GROUP, axis=1)[:, : codes.shape[1]]
+
+
+def packed(outs: int, ins: int, bits: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    codes, scales = pack(*codes_and_scales(outs, ins, bits, seed), bits)
+    return jnp.asarray(codes), jnp.asarray(scales)
+
+
+def rows_of(n: int, ins: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((n, ins)), jnp.float32)
+
+
+def rounded(rows: jax.Array) -> np.ndarray:
+    codes, scales = (np.asarray(part, np.float64) for part in quantise_rows(rows))
+    return (codes.reshape(*scales.shape, GROUP) * scales[..., None]).reshape(len(codes), -1)[:, : rows.shape[1]]
+
+
+def check(n: int, outs: int, ins: int, bits: int) -> None:
+    rows, matrix = rows_of(n, ins), packed(outs, ins, bits)
+    expected = rounded(rows) @ values(*codes_and_scales(outs, ins, bits)).T
+    np.testing.assert_allclose(np.asarray(packed_product(rows, *matrix, outs)), expected, rtol=0, atol=SAME)
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each instruction set in turn; skips those that this processor has not got."""
+    monkeypatch.setenv(native.VARIABLE, request.param)
+    try:
+        packed_product(rows_of(1, 1), *packed(1, 1, 4), 1).block_until_ready()
+    except jax.errors.JaxRuntimeError as error:
+        if f"does not support {request.param}" not in str(error):
+            raise
+        pytest.skip(f"this processor does not support {request.param}")
+    return request.param
+
+
+@like_a_property
+@given(**sizes)
+def test_a_packed_matrix_holds_the_values_it_was_made_of(outs: int, ins: int, bits: int) -> None:
+    matrix, expected = packed(outs, ins, bits), values(*codes_and_scales(outs, ins, bits))
+    np.testing.assert_allclose(np.asarray(unpack(*matrix, outs, ins)), expected, rtol=0, atol=1e-7)
+    index = jnp.asarray([[outs - 1, 0], [0, outs // 2]])
+    found = unpack_rows(*matrix, index, ins)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(unpack(*matrix, outs, ins))[np.asarray(index)])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_packed_matrix_takes_its_bits_and_a_float16_for_32_weights(bits: int) -> None:
+    codes, scales = packed(48, 96, bits)
+    assert codes.nbytes == 48 * 96 * bits // 8
+    assert scales.nbytes == 48 * 96 // 32 * 2
+
+
+@like_a_property
+@given(n=st.integers(1, 20), ins=st.integers(1, 80), seed=st.integers(0, 99))
+def test_rounded_rows_are_within_half_a_step(n: int, ins: int, seed: int) -> None:
+    rows = rows_of(n, ins, seed).at[0].set(0.0)
+    steps = np.repeat(np.asarray(quantise_rows(rows)[1]), GROUP, axis=1)[:, :ins]
+    assert (np.abs(rounded(rows) - np.asarray(rows)) <= 0.501 * steps).all()
+
+
+@needs_native
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("n", [*range(1, 10), 17])
+def test_each_level_is_the_float64_sum(level: str, n: int, bits: int) -> None:
+    # 83 and 37 are multiples of no group and no tile.
+    check(n, 37, 83, bits)
+
+
+@needs_native
+@like_a_property
+@given(n=st.integers(1, 12), **sizes)
+def test_any_shape(n: int, outs: int, ins: int, bits: int) -> None:
+    check(n, outs, ins, bits)
+
+
+@needs_native
+@pytest.mark.parametrize("bits", [4, 8])
+def test_extreme_values_do_not_overflow(level: str, bits: int) -> None:
+    for code in RANGE[bits]:
+        for sign in (1.0, -1.0):
+            codes = jnp.asarray(pack(np.full((16, 64), code, np.int8), np.ones((16, 2), np.float16), bits)[0])
+            scales = jnp.ones((1, 2, 16), jnp.float16)
+            out = packed_product(jnp.full((3, 64), sign * 127.0), codes, scales, 16)
+            assert (np.asarray(out) == sign * 127 * 64 * code).all()
+
+
+@needs_native
+@pytest.mark.parametrize("bits", [4, 8])
+def test_many_chunks_for_many_threads(level: str, bits: int) -> None:
+    check(5, 1031, 1000, bits)
+
+
+@pytest.mark.parametrize("switch", ["", "off"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_product_is_the_reference_whichever_runs(switch: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.VARIABLE, switch)
+    rows, matrix = rows_of(5, 200).astype(jnp.bfloat16), packed(33, 200, bits)
+    found, reference = packed_product(rows, *matrix, 33), packed_product_reference(rows, *matrix, 33)
+    assert found.dtype == reference.dtype == jnp.float32
+    np.testing.assert_allclose(np.asarray(found), np.asarray(reference), rtol=0, atol=SAME)
+
+
+def test_gradients_are_those_of_the_unpacked_product() -> None:
+    rows, matrix = rows_of(3, 40), packed(7, 40, 4)
+    step = jnp.linspace(-1, 1, 21).reshape(3, 7)
+    found = jax.grad(lambda rows: jnp.sum(step * packed_product(rows, *matrix, 7)))(rows)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(step @ unpack(*matrix, 7, 40)), rtol=0, atol=SAME)
+
+
+def test_vmap_over_rows_and_over_matrices() -> None:
+    rows, matrices = rows_of(6, 40).reshape(3, 2, 40), [packed(7, 40, 8, seed) for seed in range(3)]
+    codes, scales = (jnp.stack(parts) for parts in zip(*matrices, strict=True))
+    found = jax.vmap(lambda rows, codes, scales: packed_product(rows, codes, scales, 7))(rows, codes, scales)
+    for one, part, matrix in zip(found, rows, matrices, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(packed_product(part, *matrix, 7)), rtol=0, atol=SAME)
+
+
+def test_products_of_the_same_rows_share_their_rounding() -> None:
+    rows, matrix = rows_of(2, 64), packed(16, 64, 4)
+    both = jax.jit(lambda rows: [packed_product(rows, *matrix, 16), 2 * packed_product(rows, *matrix, 16)])
+    one = jax.jit(lambda rows: packed_product(rows, *matrix, 16))
+    rounds = [program.lower(rows).compile().as_text().count("round-nearest-even(") for program in (both, one)]
+    assert rounds[0] == rounds[1] > 0
+
+
+@pytest.mark.parametrize(("bits", "code"), [(4, 8), (4, -9), (8, -128)])
+def test_codes_out_of_range_are_refused(bits: int, code: int) -> None:
+    with pytest.raises(ValueError, match="codes: expected"):
+        pack(np.full((1, 32), code, np.int8), np.ones((1, 1), np.float16), bits)
+
+
+def test_another_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="bits: expected 4 or 8, found 3"):
+        pack(np.zeros((1, 32), np.int8), np.ones((1, 1), np.float16), 3)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    codes, scales = packed(16, 64, 4)
+    for rows, outs in ((rows_of(1, 65), 16), (rows_of(1, 64), 17), (rows_of(1, 64)[0], 16)):
+        with pytest.raises(TypeError, match="packed_product wants"):
+            packed_product(rows, codes, scales, outs)
