@@ -71,7 +71,9 @@ def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
 # ---------------------------------------------------------------------------------------- weights
 
 
-def _write_weights(folder: Path, weights: Mapping[str, HostWeight], shard_bytes: int, progress: Progress | None) -> None:
+def _write_weights(
+    folder: Path, weights: Mapping[str, HostWeight], shard_bytes: int, progress: Progress | None
+) -> None:
     shards = list(_shards(weights, shard_bytes))
     done, total = 0, sum(weight.array.size for weight in weights.values())
     files: dict[str, str] = {}
