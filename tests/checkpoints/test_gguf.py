@@ -1,6 +1,5 @@
 """GGUF files of llama.cpp: what is written is read back, and what its library says is what we read."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_config import config_of, metadata_of
 from gemwright.checkpoints.gguf_reader import open_gguf
-from gemwright.checkpoints.gguf_tokenizer import read_tokenizer, tokenizer_metadata
+from gemwright.checkpoints.gguf_tokenizer import tokenizer_metadata
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.checkpoints.hub import resolve
 from gemwright.checkpoints.load import load_checkpoint
@@ -23,57 +22,15 @@ from gemwright.cli.convert import convert
 from gemwright.core.module import abstract, named_leaves
 from gemwright.models.gemma import PRESETS, Config, Gemma, gemma1
 from gemwright.text.tokenizer import Tokenizer
-from tests.checkpoints.conftest import CONFIGS, assert_same, logits, sharp_weights
+from tests.checkpoints.conftest import assert_same, logits, sharp_weights
+from tests.checkpoints.gguf_files import GGUF_CONFIGS, K_TYPES, Tensors, model_of, refused, rewrite
 
-GGUF_CONFIGS = {
-    "gemma": CONFIGS["gemma"],
-    "gemma2": replace(CONFIGS["gemma2"], query_scale=16**-0.5),  # what llama.cpp computes for heads of 16
-}
 TOKENS = np.arange(24).reshape(2, 12) * 7 % 640
-K_TYPES = gguf.GGMLQuantizationType
 
 
 @pytest.fixture(params=["gemma", "gemma2"])
 def config(request: pytest.FixtureRequest) -> Config:
     return GGUF_CONFIGS[request.param]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A Gemma 2 in F16 without a tokenizer."""
-    save_gguf(tmp_path / "model.gguf", GGUF_CONFIGS["gemma2"], sharp_weights(GGUF_CONFIGS["gemma2"]), kind="f16")
-    return tmp_path / "model.gguf"
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-Tensors = dict[str, tuple[np.ndarray[Any, Any], Any]]
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Any], Tensors], Any]) -> None:
-    """Write a file again by the library itself, its metadata and (data, type) by name changed."""
-    reader = gguf.GGUFReader(path)
-    metadata = {key: (field.contents(), field.types) for key, field in reader.fields.items()}
-    tensors: Tensors = {t.name: (np.array(t.data), t.tensor_type) for t in reader.tensors}
-    values = {key: value for key, (value, _) in metadata.items() if not key.startswith("GGUF.")}
-    change(values, tensors)
-    writer = gguf.GGUFWriter(path.with_suffix(".new"), values.pop("general.architecture"))
-    for key, value in values.items():
-        kind = metadata[key][1] if key in metadata else [gguf.GGUFValueType.get_type(value)]
-        writer.add_key_value(key, value, kind[0], kind[-1] if len(kind) > 1 else None)
-    for name, (data, kind) in tensors.items():
-        writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    path.with_suffix(".new").replace(path)
 
 
 # ----------------------------------------------------------------------------------- round trips
@@ -240,6 +197,14 @@ def test_what_llama_cpp_would_not_compute_is_not_written(tmp_path: Path, field: 
 # ------------------------------------------------------------------------------------- tokenizer
 
 
+def test_control_pieces_are_control_whatever_their_file_says(tokenizer: Tokenizer) -> None:
+    proto = model_of(tokenizer)
+    proto.pieces[tokenizer.id("<start_of_turn>")].type = 4  # user-defined: llama.cpp would find it in text
+    edited = Tokenizer.from_bytes(proto.SerializeToString())
+    kinds = tokenizer_metadata(edited, 600)["tokenizer.ggml.token_type"]
+    assert kinds[tokenizer.id("<start_of_turn>")] == 3
+
+
 def test_the_tokenizer_survives_and_padding_rows_have_names(tmp_path: Path, tokenizer: Tokenizer) -> None:
     config = GGUF_CONFIGS["gemma"]
     save_gguf(tmp_path / "model.gguf", config, sharp_weights(config), tokenizer)
@@ -257,121 +222,6 @@ def test_the_tokenizer_survives_and_padding_rows_have_names(tmp_path: Path, toke
     for text in ("all human beings  are\n\n\tborn", " Zürich 1948 ✓ <b>", "<start_of_turn>user", ""):
         assert loaded.encode(text) == tokenizer.encode(text), text
         assert loaded.decode(loaded.encode(text)) == text
-
-
-def test_another_kind_of_tokenizer_is_refused(file: Path) -> None:
-    rewrite(file, lambda values, _: values.update({"tokenizer.ggml.model": "gpt2"}))
-    assert f"{file}: tokenizer.ggml.model: expected llama" in refused(file)
-
-
-def test_a_damaged_tokenizer_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    config, path = GGUF_CONFIGS["gemma"], tmp_path / "model.gguf"
-    save_gguf(path, config, sharp_weights(config), tokenizer)
-    rewrite(path, lambda values, _: values["tokenizer.ggml.scores"].pop())
-    assert "found 640, 639, 640" in refused(path)
-    assert read_tokenizer(replace(open_gguf(path), metadata={})) is None
-
-
-def test_a_tokenizer_of_another_vocabulary_is_not_written(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    config = replace(GGUF_CONFIGS["gemma"], vocab_size=900)
-    with pytest.raises(CheckpointError, match="900 pieces"):
-        save_gguf(tmp_path / "model.gguf", config, abstract(Gemma.specs(config), jnp.float32), tokenizer)
-
-
-# ----------------------------------------------------------------------------------- what is wrong
-
-
-def test_a_missing_tensor_is_named(file: Path) -> None:
-    rewrite(file, lambda _, tensors: tensors.pop("blk.1.ffn_up.weight"))
-    assert f"{file}: tensor blk.1.ffn_up.weight: expected one of shape (48, 32), found none" in refused(file)
-
-
-def test_a_surplus_tensor_is_named(file: Path) -> None:
-    surplus = {"blk.0.attn_q_norm.weight": (np.ones(16, np.float32), K_TYPES.F32)}
-    rewrite(file, lambda _, tensors: tensors.update(surplus))
-    assert f"{file}: tensor blk.0.attn_q_norm.weight: expected no tensor of this name" in refused(file)
-
-
-def test_a_wrong_shape_is_named(file: Path) -> None:
-    name = "blk.2.ffn_gate.weight"
-    rewrite(file, lambda _, tensors: tensors.update({name: (tensors[name][0].T.copy(), K_TYPES.F16)}))
-    assert f"{file}: tensor {name}: expected shape (48, 32), found (32, 48)" in refused(file)
-
-
-def test_a_type_that_is_not_read_is_named(file: Path) -> None:
-    name = "blk.2.ffn_gate.weight"
-    blocks = gguf.quantize(np.ones((48, 32), np.float32), K_TYPES.Q5_1)
-    rewrite(file, lambda _, tensors: tensors.update({name: (blocks, K_TYPES.Q5_1)}))
-    message = refused(file)
-    assert f"{file}: tensor {name}: expected one of the types F32" in message
-    assert "found Q5_1" in message
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_another_architecture_is_named(file: Path, architecture: str) -> None:
-    rewrite(file, lambda values, _: values.update({"general.architecture": architecture}))
-    assert f"{file}: general.architecture: expected gemma or gemma2, found '{architecture}'" in refused(file)
-
-
-@pytest.mark.parametrize("kept", [0, 7, 100, 5000, -1000])
-def test_a_truncated_file_is_named(file: Path, kept: int) -> None:
-    data = file.read_bytes()[:kept]
-    file.write_bytes(data)
-    message = refused(file)
-    assert str(file) in message
-    assert "truncated" in message
-    assert f"{len(data):,}" in message
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("gemma2.block_count", 0), ("gemma2.attention.value_length", 8), ("split.count", 3)],
-)
-def test_metadata_that_cannot_be_computed_are_named(file: Path, key: str, value: int) -> None:
-    rewrite(file, lambda values, _: values.update({key: value}))
-    message = refused(file)
-    assert str(file) in message
-    assert key in message or "part" in message
-
-
-# --------------------------------------------------------------------------------------- writing
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
-def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, failure: type[BaseException]) -> None:
-    def stop(done: int, total: int) -> None:
-        if done > total // 2:
-            raise failure
-
-    config = GGUF_CONFIGS["gemma"]
-    with pytest.raises(failure):
-        save_gguf(tmp_path / "model.gguf", config, sharp_weights(config), progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("value", [1e6, np.nan, np.inf])
-def test_a_number_that_the_type_cannot_hold_is_named(tmp_path: Path, value: float) -> None:
-    config = GGUF_CONFIGS["gemma"]
-    weights = sharp_weights(config)
-    weights = replace(weights, embedding=weights.embedding.at[3, 4].set(value))
-    with pytest.raises(CheckpointError, match=r"token_embd\.weight: expected numbers up to"):
-        save_gguf(tmp_path / "model.gguf", config, weights)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_is_replaced_only_if_asked(file: Path) -> None:
-    config, before = GGUF_CONFIGS["gemma"], file.read_bytes()
-    with pytest.raises(CheckpointError, match="is there already"):
-        save_gguf(file, config, sharp_weights(config))
-    assert file.read_bytes() == before
-    save_gguf(file, config, sharp_weights(config), overwrite=True)
-    assert load_checkpoint(file).config == config
-
-
-def test_a_kind_that_is_not_written_is_refused(tmp_path: Path) -> None:
-    config = GGUF_CONFIGS["gemma"]
-    with pytest.raises(CheckpointError, match="expected one of f16, q8_0, q4_0"):
-        save_gguf(tmp_path / "model.gguf", config, sharp_weights(config), kind="q4_k")
 
 
 def test_convert_writes_and_reads_files(file: Path, tmp_path: Path) -> None:

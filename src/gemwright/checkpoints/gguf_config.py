@@ -52,11 +52,11 @@ def family_of(metadata: Mapping[str, Any]) -> str:
     Raises:
       ValueError: if it is of another architecture.
     """
-    found = metadata.get(ARCHITECTURE)
+    found: Any = metadata.get(ARCHITECTURE)
     if found not in TENSOR_NAMES:
         known = " or ".join(TENSOR_NAMES)
         raise ValueError(f"{ARCHITECTURE}: expected {known}, found {found!r}; this architecture is not supported")
-    return found
+    return str(found)
 
 
 def config_of(metadata: Mapping[str, Any], rows: int) -> Config:

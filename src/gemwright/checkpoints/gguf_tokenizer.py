@@ -110,9 +110,10 @@ def _model(metadata: Mapping[str, Any]) -> bytes:
 
 
 def _stored_pieces(metadata: Mapping[str, Any]) -> Iterator[_Piece]:
-    columns = [metadata.get(key) for key in (_LIST, _SCORES, _TYPES)]
-    if not all(isinstance(column, list) for column in columns) or len({len(c) for c in columns if c}) != 1:
-        found = ", ".join("none" if column is None else f"{len(column):,}" for column in columns)
+    columns: list[Any] = [metadata.get(key, []) for key in (_LIST, _SCORES, _TYPES)]
+    counts = [len(column) for column in columns]
+    if len(set(counts)) > 1:
+        found = ", ".join(f"{count:,}" for count in counts)
         raise ValueError(f"expected as many names as scores ({_SCORES}) and types ({_TYPES}), found {found}")
     names, scores, kinds = columns
     for name, score, kind in itertools.islice(zip(names, scores, kinds, strict=True), _unpadded(names, kinds)):
