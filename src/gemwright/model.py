@@ -248,8 +248,8 @@ def load(
     """Load a model.
 
     Args:
-      model: a folder, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`); None takes the
-        small default model that comes with the package.
+      model: a folder, a GGUF file, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`);
+        None takes the small default model that comes with the package.
       dtype: of the weights, and so of the computation; the checkpoint's own if None.
       bits: 4 or 8 packs the matrices for the CPU's kernels: less memory, faster decoding, small errors.
       mesh: devices to spread the weights over; see `core/sharding.py`. Not with `bits`.

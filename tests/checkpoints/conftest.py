@@ -1,5 +1,6 @@
 """Two tiny models with sharp random weights, and their folders."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.core.module import Spec, generator, map_specs, named_leaves
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
@@ -61,6 +63,14 @@ def folder(tmp_path: Path) -> Path:
     """A Gemma 2 in bfloat16 without a tokenizer."""
     save_checkpoint(tmp_path / "model", CONFIGS["gemma2"], sharp_weights(CONFIGS["gemma2"], jnp.bfloat16))
     return tmp_path / "model"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A GGUF of a Gemma 2 in F16 without a tokenizer."""
+    config = replace(CONFIGS["gemma2"], query_scale=16**-0.5)  # what llama.cpp computes for heads of 16
+    save_gguf(tmp_path / "model.gguf", config, sharp_weights(config), kind="f16")
+    return tmp_path / "model.gguf"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gemwright.checkpoints import save
+from gemwright.checkpoints import folders
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.folders import whole_folder
 from gemwright.checkpoints.load import load_checkpoint
@@ -87,8 +87,8 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = save.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(save.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    usage = folders.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(CheckpointError, match="free space"):
         save_checkpoint(tmp_path / "model", CONFIG, sharp_weights(CONFIG))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""A folder or a file that appears whole or not at all."""
 
 import secrets
 import shutil
@@ -59,3 +59,41 @@ def _publish(partial: Path, folder: Path, overwrite: bool) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------- one file
+
+
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool = False) -> Generator[Path]:
+    """Yield the path of a temporary sibling to write; it takes the file's name when the block ends well.
+
+    Args:
+      overwrite: replace a file of that name.
+
+    Raises:
+      CheckpointError: if there is something and it may not be replaced.
+    """
+    path = path.resolve()  # through a link, so that the link stays one
+    if path.is_dir():
+        raise CheckpointError(f"{path}: expected a file to write, found a folder; choose another name")
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path}: is there already; choose another name or say to overwrite it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+# -------------------------------------------------------------------------------------------- room
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raises CheckpointError if the disk has not so many bytes left for what shall be at `path`."""
+    existing = next(parent for parent in path.resolve().parents if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise CheckpointError(f"{path}: expected {needed / 1e9:.1f} GB of free space, found {free / 1e9:.1f} GB")

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.gguf_reader import gguf_file
 from gemwright.checkpoints.hf_config import FILE_NAME, read_config
 
 _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-it", "gemma-1.1-7b-it")
@@ -42,10 +43,10 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve(name_or_path: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder of a model, downloaded if it is not here yet.
+    """The folder of a model or its GGUF file, downloaded if it is not here yet.
 
     Args:
-      name_or_path: a folder, a short name (`gemma2-2b-it`), or the hub's (`google/gemma-2-2b-it`).
+      name_or_path: a folder, a GGUF file, a short name (`gemma2-2b-it`), or the hub's (`google/gemma-2-2b-it`).
       revision: branch, tag or commit of the hub's repository.
       token: of the hub; None takes `HF_TOKEN` or the saved login.
 
@@ -53,7 +54,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, token: str
       CheckpointError: one line with the reason and what to do.
     """
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or gguf_file(folder):
         return folder
     if folder.exists():
         raise CheckpointError(f"{folder}: expected the folder of a model, found a file; give the folder it lies in")

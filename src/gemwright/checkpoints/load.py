@@ -1,4 +1,4 @@
-"""From a folder to a model: constants, weights, tokenizer.
+"""From a folder or a GGUF file to a model: constants, weights, tokenizer.
 
 Everything that can be checked is checked before the first weight is read: the constants, the
 headers of the files, the names and shapes of all tensors, the vocabulary.
@@ -12,6 +12,8 @@ from typing import Any
 import jax
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.gguf_reader import gguf_file, match_gguf, open_gguf
+from gemwright.checkpoints.gguf_tokenizer import read_tokenizer
 from gemwright.checkpoints.hf_config import read_config
 from gemwright.checkpoints.hf_tensors import match_tensors, open_tensors
 from gemwright.checkpoints.orbax import is_flax, match_flax, open_flax
@@ -30,10 +32,10 @@ _PADDING = 128  # rows: embeddings are padded to a multiple of this at most
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as a folder keeps it.
+    """A model as a folder or a file keeps it.
 
     Attributes:
-      tokenizer: None if the folder has none.
+      tokenizer: None if there is none.
       folder: where it was read.
     """
 
@@ -46,13 +48,15 @@ class Checkpoint:
 def load_checkpoint(
     folder: Path, *, dtype: Any = None, mesh: jax.sharding.Mesh | None = None, progress: Progress | None = None
 ) -> Checkpoint:
-    """Read a model from a folder: Hugging Face's, or Google's Flax release of it (an Orbax folder).
+    """Read a model: a folder of Hugging Face, Google's Flax release (an Orbax folder), or llama.cpp's GGUF file.
 
     On the CPU, weights that need no conversion are the file's own memory, mapped: do not write into
     the files while the model lives (replacing or deleting them does no harm).
 
     Args:
-      dtype: of the weights, float32 or bfloat16; None keeps each as stored, float16 as float32.
+      folder: or the GGUF file, or a folder with one such file and no `config.json`.
+      dtype: of the weights, float32 or bfloat16; None keeps each as stored; float16 and blocks of a
+        quantised GGUF become float32.
       mesh: devices to spread the weights over; each reads its own part alone.
       progress: told after each weight.
 
@@ -61,11 +65,10 @@ def load_checkpoint(
         tensor, what was expected and found.
     """
     folder, wanted = Path(folder), wanted_dtype(dtype)
-    config, stored = _open(folder)
+    config, stored, tokenizer = _open(folder)
     for weight in stored.values():
         kept_dtype(weight)
-    tokenizer = _optional_tokenizer(folder)
-    _check_vocabulary(folder, config, tokenizer)
+    check_vocabulary(folder, config, tokenizer)
 
     done, total = 0, count(Gemma.specs(config))
 
@@ -82,12 +85,15 @@ def load_checkpoint(
     return Checkpoint(config, map_specs(read, Gemma.specs(config)), tokenizer, folder)
 
 
-def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight]]:
-    """The constants, and where each weight lies."""
+def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight], Tokenizer | None]:
+    """The constants, where each weight lies, and the tokenizer."""
     if is_flax(folder):
-        return match_flax(open_flax(folder))
+        return *match_flax(open_flax(folder)), _optional_tokenizer(folder)
+    if path := gguf_file(folder):
+        file = open_gguf(path)
+        return *match_gguf(file), read_tokenizer(file)
     config = read_config(folder)
-    return config, match_tensors(folder, config, open_tensors(folder))
+    return config, match_tensors(folder, config, open_tensors(folder)), _optional_tokenizer(folder)
 
 
 def _optional_tokenizer(folder: Path) -> Tokenizer | None:
@@ -100,8 +106,12 @@ def _optional_tokenizer(folder: Path) -> Tokenizer | None:
     return None
 
 
-def _check_vocabulary(folder: Path, config: Config, tokenizer: Tokenizer | None) -> None:
-    """A tokenizer has one piece a row; rows may be padded after the last piece."""
+def check_vocabulary(folder: Path, config: Config, tokenizer: Tokenizer | None) -> None:
+    """A tokenizer has one piece a row; rows may be padded after the last piece.
+
+    Raises:
+      CheckpointError: if it has more pieces, or many fewer.
+    """
     if tokenizer and not 0 <= config.vocab_size - tokenizer.vocab_size < _PADDING:
         raise CheckpointError(
             f"{folder}: {tokenizer.file_name}: expected the vocabulary of {config.vocab_size} pieces that the model "

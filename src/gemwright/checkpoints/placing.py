@@ -51,12 +51,13 @@ def _host(view: np.ndarray[Any, Any], dtype: np.dtype[Any], release: Release) ->
     if view.dtype == dtype and view.flags.c_contiguous and view.ctypes.data % ALIGNMENT == 0:
         return view
     copy = aligned(view.shape, dtype)
-    for rows in _pieces(view):
+    for rows in pieces(view):
         np.copyto(copy[rows], view[rows], casting="unsafe")
         release(view[rows])
     return copy
 
 
-def _pieces(view: np.ndarray[Any, Any]) -> Iterator[slice]:
+def pieces(view: np.ndarray[Any, Any]) -> Iterator[slice]:
+    """Slices of rows, each small beside a weight."""
     rows = max(1, _PIECE * len(view) // max(1, view.nbytes))
     return (slice(start, start + rows) for start in range(0, len(view), rows))

@@ -45,6 +45,10 @@ class Tokenizer:
             return cls(JsonBackend(data), data, "tokenizer.json")
         return cls(SentencePieceBackend(data), data, "tokenizer.model")
 
+    def to_bytes(self) -> bytes:
+        """The original file."""
+        return self._data
+
     def save(self, folder: Path) -> Path:
         """Write the original file, byte for byte, into a folder; returns its path."""
         folder.mkdir(parents=True, exist_ok=True)

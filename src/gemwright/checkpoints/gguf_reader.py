@@ -1,0 +1,187 @@
+"""A GGUF file of llama.cpp: its metadata, its tensors, and which of our weights each one is.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Files are mapped by the
+library `gguf`; blocks of a quantised type become numbers when their weight is read. Needs the
+extra `gguf`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.gguf_config import config_of, family_of
+from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, is_norm
+from gemwright.checkpoints.hf_config import FILE_NAME, vocabulary
+from gemwright.checkpoints.hf_tensors import stored_shape
+from gemwright.checkpoints.placing import aligned, pieces
+from gemwright.checkpoints.stored import FLOAT32
+from gemwright.core.module import Spec, named_leaves
+from gemwright.core.names import translate
+from gemwright.models.gemma import Config, Gemma
+
+SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A stored tensor: one of our weights with heads joined, plus one if it is a norm.
+
+    Attributes:
+      kind: the library's name of its type.
+      shape: rows and columns, in numbers.
+      data: rows of numbers, or of the bytes of blocks.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    data: np.ndarray[Any, Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return FLOAT32 if is_norm(self.name) else DTYPES[self.kind]
+
+    def read(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """A view of the file, or for blocks and norms a copy."""
+        rows = np.atleast_2d(self.data)[: math.prod(shape) // self.shape[-1]]  # what follows is padding
+        values = _numbers(rows, self.kind)
+        return (values.astype(FLOAT32) - 1 if is_norm(self.name) else values).reshape(shape)
+
+    def release(self, view: np.ndarray[Any, Any]) -> None:
+        """Nothing: the system takes mapped pages back when it needs them."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: tensor {self.name}"
+
+
+def _numbers(rows: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
+    """(rows, columns) of what is stored. Blocks are opened in memory that JAX takes as it is, some rows at a time."""
+    if kind in ("F32", "F16", "BF16"):
+        return rows.view(DTYPES[kind])
+    gguf = gguf_library()
+    stored = gguf.GGMLQuantizationType[kind]
+    values = aligned(gguf.quant_shape_from_byte_shape(rows.shape, stored), FLOAT32)
+    for piece in pieces(rows):
+        values[piece] = gguf.dequantize(rows[piece], stored)
+    return values
+
+
+# --------------------------------------------------------------------------------------- the file
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A mapped file.
+
+    Attributes:
+      metadata: by key.
+      tensors: by llama.cpp's name.
+    """
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, GgufTensor]
+
+
+def gguf_file(path: Path) -> Path | None:
+    """The GGUF file that a path means: itself, or the only one in a folder without a `config.json`; None if none.
+
+    Raises:
+      CheckpointError: if the folder has several.
+    """
+    if path.is_file():
+        return path if path.suffix == SUFFIX else None
+    if not path.is_dir() or (path / FILE_NAME).exists():
+        return None
+    found = sorted(path.glob(f"*{SUFFIX}"))
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: expected one {SUFFIX} file, found {len(found)}; name one, as {found[0]}")
+    return found[0] if found else None
+
+
+def open_gguf(path: Path) -> GgufFile:
+    """Map a file; reads its header alone.
+
+    Raises:
+      CheckpointError: if the library is not installed, or the file is truncated, one of several
+        parts, or not of this format.
+    """
+    gguf = gguf_library()
+    try:
+        reader = gguf.GGUFReader(path)
+        metadata = {key: field.contents() for key, field in reader.fields.items()}
+    except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+        raise CheckpointError(_unreadable(path, error)) from None
+    if reader.byte_order != "I":
+        raise CheckpointError(f"{path}: expected numbers in this machine's order of bytes, found the other")
+    if metadata.get("split.count", 1) != 1:
+        raise CheckpointError(
+            f"{path}: expected a whole model, found a part of {metadata['split.count']}; "
+            "join them by llama-gguf-split --merge"
+        )
+    tensors = (_tensor(path, tensor) for tensor in reader.tensors)
+    return GgufFile(path, metadata, {tensor.name: tensor for tensor in tensors})
+
+
+def _tensor(path: Path, tensor: Any) -> GgufTensor:
+    shape = tuple(reversed(tensor.shape.tolist()))  # the format counts from the last axis
+    return GgufTensor(path, tensor.name, tensor.tensor_type.name, shape, np.asarray(tensor.data))
+
+
+def _unreadable(path: Path, error: BaseException) -> str:
+    first_line = (str(error).splitlines() or [""])[0]
+    return (
+        f"{path}: expected a whole GGUF file, found {path.stat().st_size:,} bytes that gguf cannot read "
+        f"({type(error).__name__}: {first_line}): it is truncated or of another format; fetch it again"
+    )
+
+
+# -------------------------------------------------------------------------------------- the match
+
+
+def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
+    """The model's constants, and for each of our weights the tensor that it is.
+
+    Raises:
+      CheckpointError: if it is no Gemma 1 or 2, or a tensor is missing, has another shape or type,
+        or is none of this model's.
+    """
+    config = _config(file)
+    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    names = translate(specs, TENSOR_NAMES[config.family])
+    for ours, theirs in names.items():
+        _check_tensor(file, theirs, stored_shape(specs[ours]))
+    for name in sorted(file.tensors.keys() - set(names.values())):
+        tensor = file.tensors[name]
+        raise CheckpointError(f"{tensor}: expected no tensor of this name, found one of shape {tensor.shape}")
+    return config, {ours: file.tensors[theirs] for ours, theirs in names.items()}
+
+
+def _config(file: GgufFile) -> Config:
+    try:
+        family_of(file.metadata)  # before the embedding is missed in a file that is something else
+        if EMBEDDING not in file.tensors:
+            raise ValueError(f"tensor {EMBEDDING}: expected it in a Gemma, found none")
+        return config_of(file.metadata, file.tensors[EMBEDDING].shape[0])
+    except ValueError as error:
+        raise CheckpointError(f"{file.path}: {error}") from None
+
+
+def _check_tensor(file: GgufFile, name: str, shape: tuple[int, ...]) -> None:
+    if name not in file.tensors:
+        raise CheckpointError(f"{file.path}: tensor {name}: expected one of shape {shape}, found none")
+    tensor = file.tensors[name]
+    found = (vocabulary(tensor.shape[0]), *tensor.shape[1:]) if name == EMBEDDING else tensor.shape
+    if found != shape:
+        raise CheckpointError(f"{tensor}: expected shape {shape}, found {tensor.shape}")
+    if tensor.kind not in DTYPES:
+        raise CheckpointError(
+            f"{tensor}: expected one of the types {', '.join(DTYPES)}, found {tensor.kind}; "
+            "make a file of such a type by llama-quantize"
+        )
