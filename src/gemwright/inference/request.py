@@ -47,9 +47,7 @@ class Request:
         """
         count = 0
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._tokens) > count or self.finish is not None)
-                new = self._tokens[count:]
+            new = self._after(count)
             if not new:
                 return self._raise_error()
             count += len(new)
@@ -85,6 +83,12 @@ class Request:
             if self.finish is None:
                 self.finish, self.error = finish, error
                 self._changed.notify_all()
+
+    def _after(self, count: int) -> list[Token]:
+        """Wait for more tokens than these; none come after the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._tokens) > count or self.finish is not None)
+            return self._tokens[count:]
 
     def _raise_error(self) -> None:
         if self.error is not None:
