@@ -9,16 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from types import TracebackType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemwright.inference.generate import choose_after
 from gemwright.inference.request import Finish, Request, Token
 from gemwright.inference.rows import copy_prefix, read_row
-from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose, knobs_of
+from gemwright.inference.sampling import GREEDY, Filters, Sampling, knobs_of
 from gemwright.inference.session import CHUNKS, ContextFull, Session, chunk_length, padded, shared_prefix
 from gemwright.models.gemma import Config, Gemma
 
@@ -134,9 +133,7 @@ class Engine:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # ---------------------------------------------------------------------------------- a turn's parts
@@ -230,7 +227,9 @@ class Engine:
         seen = jnp.array(self._seen) if filters.penalty else None
         knobs = knobs_of(samplings, [sampling.seed for sampling in samplings if isinstance(sampling.seed, int)])
         session = self._session
-        return _choose(session.weights, session.state.last, seen, jnp.asarray(counts), knobs, session.config, filters)
+        return choose_after(
+            session.weights, session.state.last, seen, jnp.asarray(counts), knobs, session.config, filters
+        )
 
     def _hand_out(self, slot: _Slot, token: Token) -> bool:
         """Whether the row goes on after this token."""
@@ -251,8 +250,6 @@ class Engine:
             return "stop"
         full = len(self._session.tokens[slot.row]) >= self.limit
         return "length" if full or len(slot.wanted) - len(request.prompt) >= request.max_new_tokens else None
-
-    # ------------------------------------------------------------------------------------------- rows
 
     def _is_whole(self, slot: _Slot) -> bool:
         return len(self._session.tokens[slot.row]) == len(slot.wanted)
@@ -280,22 +277,12 @@ class Engine:
             self._hold_prefix(slot.row, slot.row, 0)
 
     def _check(self, request: Request) -> None:
-        wrong = [token for token in request.prompt if not 0 <= token < self._session.config.vocab_size]
-        if not request.prompt:
-            raise ValueError("a prompt needs at least one token; begin it with BOS")
-        if wrong:
-            raise ValueError(f"token {wrong[0]} is not in the vocabulary of {self._session.config.vocab_size}")
-        if request.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, found {request.max_new_tokens}")
-        if not isinstance(request.sampling.seed, int):
-            raise ValueError(f"seed: expected one number for a request, found {request.sampling.seed}")
+        request.check(self._session.config.vocab_size)
         if len(request.prompt) > self.limit:
             raise ContextFull(
                 f"{len(request.prompt)} tokens do not fit the engine's rows of {self.limit}: shorten the prompt, "
                 f"or make the engine with a larger capacity, of up to {self._session.config.max_positions}"
             )
-
-    # ----------------------------------------------------------------------------------------- the loop
 
     def _has_work(self) -> bool:
         """Wait for work; false once the engine is closed."""
@@ -310,16 +297,3 @@ class Engine:
             self._waiting.clear()
         for request in left:
             request.cancel()
-
-
-@partial(jax.jit, static_argnames=("config", "filters"))
-def _choose(
-    weights: Gemma,
-    last: jax.Array,
-    seen: jax.Array | None,
-    counts: jax.Array,
-    knobs: Knobs,
-    config: Config,
-    filters: Filters,
-) -> tuple[jax.Array, jax.Array]:
-    return choose(weights.logits(last, config), seen, counts, knobs, filters)

@@ -39,6 +39,18 @@ class Request:
         self._tokens: list[Token] = []
         self._changed = threading.Condition()
 
+    def check(self, vocab_size: int) -> None:
+        """Raises ValueError if an argument is out of range."""
+        wrong = [token for token in self.prompt if not 0 <= token < vocab_size]
+        if not self.prompt:
+            raise ValueError("a prompt needs at least one token; begin it with BOS")
+        if wrong:
+            raise ValueError(f"token {wrong[0]} is not in the vocabulary of {vocab_size}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, found {self.max_new_tokens}")
+        if not isinstance(self.sampling.seed, int):
+            raise ValueError(f"seed: expected one number for a request, found {self.sampling.seed}")
+
     def __iter__(self) -> Iterator[Token]:
         """The tokens as they come; waits for them, so the engine must run in another thread.
 

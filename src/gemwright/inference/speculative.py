@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.cache import KVCache
-from gemwright.inference.generate import Chosen
+from gemwright.inference.generate import Chosen, choose_after
 from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose
 from gemwright.inference.session import Sequences, Session, padded
 from gemwright.models.gemma import Config, Gemma
@@ -82,7 +82,7 @@ class Draft:
         for index in range(most):
             if index:
                 session.step(jnp.asarray(guesses[-1:], jnp.int32), [True])
-            chosen, _ = _choose(
+            chosen, _ = choose_after(
                 session.weights, session.state.last, None, jnp.int32(count + index), knobs, session.config, filters
             )
             guesses.append(int(chosen[0]))
@@ -184,7 +184,7 @@ class _Run:
 
     def first(self) -> list[tuple[int, float]]:
         session, filters = self._session, self._sampling.filters
-        tokens, scores = _choose(
+        tokens, scores = choose_after(
             session.weights, session.state.last, self._seen_now(), jnp.int32(0), self._knobs, session.config, filters
         )
         return [(int(tokens[0]), float(scores[0]))]
@@ -214,19 +214,6 @@ class _Run:
 
     def _seen_now(self) -> jax.Array | None:
         return jnp.array(self._seen) if self._sampling.filters.penalty else None
-
-
-@partial(jax.jit, static_argnames=("config", "filters"))
-def _choose(
-    weights: Gemma,
-    last: jax.Array,
-    seen: jax.Array | None,
-    count: jax.Array,
-    knobs: Knobs,
-    config: Config,
-    filters: Filters,
-) -> tuple[jax.Array, jax.Array]:
-    return choose(weights.logits(last, config), seen, count, knobs, filters)
 
 
 @partial(jax.jit, static_argnames=("config", "filters"), donate_argnames="state")
