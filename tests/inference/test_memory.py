@@ -66,8 +66,8 @@ def _top_level(program: str) -> str:
 def test_choosing_a_token_needs_under_200_mb_of_temporaries(preset: str) -> None:
     config = PRESETS[preset]
     all_filters = Filters(True, True, True, True, True)
-    number = shape(dtype=jnp.float32)
-    knobs: Any = Knobs(number, shape(dtype=jnp.int32), number, number, number, shape(1, dtype=jnp.uint32))  # pyright: ignore
+    number = shape(1, dtype=jnp.float32)
+    knobs: Any = Knobs(number, shape(1, dtype=jnp.int32), number, number, number, shape(1, dtype=jnp.uint32))  # pyright: ignore
     seen, count = shape(1, config.vocab_size, dtype=jnp.bool_), shape(dtype=jnp.int32)
     lowered = _choose.lower(
         weights_of(replace(config, num_layers=1)), shape(1, config.embed_dim), seen, count, knobs, config, all_filters

@@ -72,6 +72,20 @@ def _choose(
     return tokens, scores, seen
 
 
+@partial(jax.jit, static_argnames=("config", "filters"))
+def choose_after(
+    weights: Gemma,
+    last: jax.Array,
+    seen: jax.Array | None,
+    count: jax.Array,
+    knobs: Knobs,
+    config: Config,
+    filters: Filters,
+) -> tuple[jax.Array, jax.Array]:
+    """A token a row from its last (B, D) hidden state, and its log-probability, as `choose` gives them."""
+    return choose(weights.logits(last, config), seen, count, knobs, filters)
+
+
 def _seen(session: Session) -> jax.Array:
     seen = np.zeros((session.rows, session.config.vocab_size), bool)
     for row, tokens in enumerate(session.tokens):

@@ -4,7 +4,7 @@ Filters cut at a threshold that is searched for over the 31 bits of a non-negati
 costs a few passes over the vocabulary and no sort.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from gemwright.core.module import module
 
 _LEAST = 1e-30  # smaller temperatures and shares would be 0 in float32
+_ALL = 2**31 - 1  # tokens: more than any vocabulary has
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,7 @@ class Sampling:
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * rows
         if len(seeds) != rows:
             raise ValueError(f"seed: expected one number, or one for each of {rows} rows; found {len(seeds)}")
-        return Knobs(
-            jnp.float32(max(self.temperature, _LEAST)), jnp.int32(min(self.top_k, 2**31 - 1)),
-            jnp.float32(max(self.top_p, _LEAST)), jnp.float32(self.min_p),
-            jnp.float32(self.repetition_penalty), jnp.asarray(np.array(seeds, np.uint32)),
-        )  # fmt: skip
+        return knobs_of([self] * rows, seeds)
 
 
 def _require(name: str, value: float, holds: bool, wanted: str) -> None:
@@ -87,10 +84,23 @@ class Filters:
     min_p: bool = False
     penalty: bool = False
 
+    @staticmethod
+    def union(rows: Iterable["Filters"]) -> "Filters":
+        """What a batch needs whose rows need these; a row is not changed by what only others need."""
+        rows = list(rows)
+        return Filters(
+            any(r.sample for r in rows), any(r.top_k for r in rows), any(r.top_p for r in rows),
+            any(r.min_p for r in rows), any(r.penalty for r in rows),
+        )  # fmt: skip
+
 
 @module
 class Knobs:
-    """The values of a `Sampling`, scalars but for one seed a row, so that a new value needs no new program."""
+    """The values of a `Sampling` for each row, (B,), so that a new value needs no new program.
+
+    Each has a value that changes nothing, for rows that a filter is not meant for: a temperature of 0
+    (the likeliest token), a top_k and a top_p that no sum reaches, a min_p of 0, a penalty of 1.
+    """
 
     temperature: jax.Array
     top_k: jax.Array
@@ -98,6 +108,22 @@ class Knobs:
     min_p: jax.Array
     repetition_penalty: jax.Array
     seeds: jax.Array
+
+
+def knobs_of(rows: Sequence[Sampling], seeds: Sequence[int]) -> Knobs:
+    """The values of rows that each have a sampling and a seed of their own."""
+
+    def column(value: Callable[[Sampling], float], dtype: type[np.generic] = np.float32) -> jax.Array:
+        return jnp.asarray(np.array([value(row) for row in rows], dtype))
+
+    return Knobs(
+        column(lambda row: max(row.temperature, _LEAST) if row.temperature else 0.0),
+        column(lambda row: min(row.top_k or _ALL, _ALL), np.int32),
+        column(lambda row: max(row.top_p, _LEAST) if row.top_p < 1 else 2.0),
+        column(lambda row: row.min_p),
+        column(lambda row: row.repetition_penalty),
+        jnp.asarray(np.array(seeds, np.uint32)),
+    )
 
 
 def choose(
@@ -108,18 +134,21 @@ def choose(
     Args:
       logits: (B, V) float32.
       seen: (B, V) booleans, tokens already in the text; needed for the penalty alone.
-      count: tokens chosen before this one; with the seed it fixes the draw.
+      count: tokens chosen before this one, of each row (B,) or of all; with the seed it fixes the draw.
 
     Returns:
       (B,) int32 tokens, and (B,) their log-probability under the model, before any filter.
     """
     adjusted = logits
     if filters.penalty and seen is not None:
-        adjusted = penalise(logits, seen, knobs.repetition_penalty)
+        adjusted = penalise(logits, seen, knobs.repetition_penalty[:, None])
     if filters.sample:
+        sampled = knobs.temperature[:, None] > 0
         below = adjusted - jnp.max(adjusted, axis=-1, keepdims=True)  # so that no quotient overflows upwards
-        kept = keep(below / knobs.temperature, knobs, filters)
-        adjusted = kept + jax.vmap(lambda seed: _noise(seed, count, logits.shape[-1]))(knobs.seeds)
+        kept = keep(below / jnp.where(sampled, knobs.temperature[:, None], 1.0), knobs, filters)
+        counts = jnp.broadcast_to(count, knobs.seeds.shape)
+        noise = jax.vmap(lambda seed, count: _noise(seed, count, logits.shape[-1]))(knobs.seeds, counts)
+        adjusted = jnp.where(sampled, kept + noise, adjusted)
     tokens = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
@@ -149,7 +178,7 @@ def keep(logits: jax.Array, knobs: Knobs, filters: Filters) -> jax.Array:
         logits = jnp.where(shares >= threshold, logits, -jnp.inf)
     if filters.min_p:
         shares = jax.nn.softmax(logits, axis=-1)
-        floor = knobs.min_p * jnp.max(shares, axis=-1, keepdims=True)
+        floor = knobs.min_p[:, None] * jnp.max(shares, axis=-1, keepdims=True)
         logits = jnp.where(shares >= floor, logits, -jnp.inf)
     return logits
 

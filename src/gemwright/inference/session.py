@@ -60,13 +60,13 @@ class Session:
           ValueError: if a token is not in the vocabulary.
         """
         self._check(tokens)
-        self._reserve(max(len(row) + len(new) for row, new in zip(self.tokens, tokens, strict=True)))
+        self.reserve(max(len(row) + len(new) for row, new in zip(self.tokens, tokens, strict=True)))
         starts = [len(row) for row in self.tokens]
         longest = max(len(new) for new in tokens)
         done = 0
         while done < longest:
             length = chunk_length(longest - done)
-            ids, positions = _padded([new[done : done + length] for new in tokens], [s + done for s in starts], length)
+            ids, positions = padded([new[done : done + length] for new in tokens], [s + done for s in starts], length)
             self.state = _read(self.weights, self.state, ids, positions, self.config)
             done += length
         for row, new in zip(self.tokens, tokens, strict=True):
@@ -75,7 +75,7 @@ class Session:
     def step(self, tokens: jax.Array, running: Sequence[bool]) -> None:
         """Read one token into each row that is still running, from the device: the decode step."""
         lengths = [len(row) if on else -1 for row, on in zip(self.tokens, running, strict=True)]
-        self._reserve(max(lengths) + 1)
+        self.reserve(max(lengths) + 1)
         positions = jnp.asarray([[length] for length in lengths], jnp.int32)
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
         for row, token, on in zip(self.tokens, np.asarray(tokens).tolist(), running, strict=True):
@@ -91,7 +91,7 @@ class Session:
         A ring that has turned has lost what it would need to go back, so it starts anew then.
         """
         (row,) = self.tokens
-        shared = _shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
+        shared = shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
         if shared < len(row):
             shared = self._rewind(shared)
         self.extend([tokens[shared:]])
@@ -99,12 +99,21 @@ class Session:
 
     def _rewind(self, length: int) -> int:
         (row,) = self.tokens
-        if any(cache.keys.shape[1] < len(row) for cache in self.state.caches):
-            length = 0
+        length = length if len(row) <= self.goes_back_from else 0
         self.tokens = [row[:length]]
         caches = tuple(_forget(cache, length) for cache in self.state.caches)
         self.state = Sequences(caches, self.state.last)
         return length
+
+    @property
+    def goes_back_from(self) -> int:
+        """The longest row that can be cut anywhere: in a longer one some layer's ring has turned."""
+        return min(cache.keys.shape[1] for cache in self.state.caches)
+
+    def clear(self) -> None:
+        """Empty all rows, in a new cache."""
+        self.tokens = [[] for _ in range(self.rows)]
+        self.state = self._empty()
 
     def _check(self, tokens: Sequence[Sequence[int]]) -> None:
         for row, new in zip(self.tokens, tokens, strict=True):
@@ -123,7 +132,8 @@ class Session:
             capacity *= 2
         return min(capacity, max(self.config.max_positions, 1))
 
-    def _reserve(self, needed: int) -> None:
+    def reserve(self, needed: int) -> None:
+        """Make room for rows of this many tokens; raises ContextFull if the model has none."""
         if needed > self.config.max_positions:
             raise ContextFull(f"the context of {self.config.max_positions} tokens is full")
         if needed > self.capacity:
@@ -148,14 +158,17 @@ def chunk_length(tokens: int) -> int:
     return next((length for length in CHUNKS if length >= tokens), CHUNKS[-1])
 
 
-@partial(jax.jit, static_argnames="config", donate_argnames="state")
-def _read(weights: Gemma, state: Sequences, tokens: jax.Array, positions: jax.Array, config: Config) -> Sequences:
+def read(weights: Gemma, state: Sequences, tokens: jax.Array, positions: jax.Array, config: Config) -> Sequences:
+    """The state after (B, T) more tokens; position -1 marks padding, and a row of nothing else stays as it is."""
     hidden, caches = weights(tokens, config, positions=positions, cache=state.caches)
     assert caches is not None
     newest = jnp.argmax(positions, axis=1)
-    read = jnp.max(positions, axis=1) >= 0
+    any_read = jnp.max(positions, axis=1) >= 0
     last = jnp.take_along_axis(hidden, newest[:, None, None], axis=1)[:, 0]
-    return Sequences(caches, jnp.where(read[:, None], last, state.last))
+    return Sequences(caches, jnp.where(any_read[:, None], last, state.last))
+
+
+_read = jax.jit(read, static_argnames="config", donate_argnames="state")
 
 
 @partial(jax.jit, static_argnames="config")
@@ -163,7 +176,7 @@ def _head(weights: Gemma, last: jax.Array, config: Config) -> jax.Array:
     return weights.logits(last, config)
 
 
-def _padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[jax.Array, jax.Array]:
+def padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[jax.Array, jax.Array]:
     """(B, length) ids and positions; padding has position -1."""
     ids = np.zeros((len(rows), length), np.int32)
     positions = np.full((len(rows), length), -1, np.int32)
@@ -173,7 +186,8 @@ def _padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[
     return jnp.asarray(ids), jnp.asarray(positions)
 
 
-def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two rows begin with alike."""
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
