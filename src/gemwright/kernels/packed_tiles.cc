@@ -17,6 +17,7 @@ namespace {
 constexpr int kVectors = BITS == 4 ? 4 : 8;           // of 64 bytes, a group
 constexpr int64_t kGroupBytes = 64 * kVectors;
 constexpr int kOffset = BITS == 4 ? 8 : 128;          // what unsigned codes are too large by
+constexpr int64_t kAhead = 4096;                      // bytes of codes asked for before they are needed
 
 inline int32_t four(const int8_t* x) {
   int32_t word;
@@ -27,6 +28,7 @@ inline int32_t four(const int8_t* x) {
 #if defined(__AVX512VNNI__)
 
 constexpr int kRows = 16, kMostTokens = 8;
+constexpr int parts_together(int) { return 1; }
 typedef __m512 Floats;  // conversions below are masked, because unmasked GCC 12 warns
 
 inline Floats zeros() { return _mm512_setzero_ps(); }
@@ -64,6 +66,9 @@ inline void store(float* to, Floats sums) { _mm512_storeu_ps(to, sums); }
 #elif defined(__AVX2__)
 
 constexpr int kRows = 8, kMostTokens = 4;
+// Both halves of a tile at once where the sums of their tokens fit the registers beside the codes:
+// each line of memory is then used whole, and a token's codes are spread once for both.
+constexpr int parts_together(int tokens) { return tokens <= 2 ? 2 : 1; }
 typedef __m256 Floats;
 
 inline Floats zeros() { return _mm256_setzero_ps(); }
@@ -125,6 +130,7 @@ inline void store(float* to, Floats sums) { _mm256_storeu_ps(to, sums); }
 #else
 
 constexpr int kRows = 16, kMostTokens = 1;
+constexpr int parts_together(int) { return 1; }
 struct Floats {
   float of[kRows];
 };
@@ -166,13 +172,27 @@ inline void store(float* to, Floats sums) { std::memcpy(to, sums.of, sizeof sums
 
 #endif
 
-// kRows rows of a tile, from `part`, with kTokens tokens from `token`.
+// Puts the sums of kRows rows into place, as far as the matrix has these rows.
+inline void keep(const PackedProduct& p, int64_t row, int64_t token, Floats sums) {
+  const int64_t valid = p.outs - row < kRows ? p.outs - row : kRows;
+  float* out = p.out + token * p.outs + row;
+  if (valid == kRows) {
+    store(out, sums);
+  } else if (valid > 0) {
+    float last[kRows];
+    store(last, sums);
+    std::memcpy(out, last, size_t(valid) * sizeof(float));
+  }
+}
+
+// Some rows of a tile, from `part`, with kTokens tokens from `token`.
 template <int kTokens>
 void block(const PackedProduct& p, int64_t tile, int part, int64_t token) {
-  Floats sums[kTokens];
+  constexpr int kParts = parts_together(kTokens);
+  Floats sums[kParts][kTokens];
   const int8_t* x[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    sums[t] = zeros();
+    for (int half = 0; half < kParts; ++half) sums[half][t] = zeros();
     x[t] = p.x_codes + (token + t) * p.groups * kGroup;
   }
   const uint8_t* codes = p.codes + tile * p.groups * kGroupBytes + 4 * part;
@@ -184,41 +204,39 @@ void block(const PackedProduct& p, int64_t tile, int part, int64_t token) {
       x_scale[t] = p.x_scales[(token + t) * p.groups + g];
       x_sum[t] = p.x_sums[(token + t) * p.groups + g];
     }
-    add_group<kTokens>(codes, scales, x, x_scale, x_sum, sums);
+    // The processor's own prefetching stops at the end of each page.
+    for (int line = 0; line < kVectors; ++line) __builtin_prefetch(codes + kAhead + 64 * line);
+    for (int half = 0; half < kParts; ++half)
+      add_group<kTokens>(codes + 4 * kRows * half, scales + kRows * half, x, x_scale, x_sum, sums[half]);
     for (int t = 0; t < kTokens; ++t) x[t] += kGroup;
     codes += kGroupBytes;
     scales += kTileRows;
   }
-  const int64_t row = tile * kTileRows + part;
-  const int64_t valid = p.outs - row < kRows ? p.outs - row : kRows;
-  for (int t = 0; t < kTokens && valid > 0; ++t) {
-    float* out = p.out + (token + t) * p.outs + row;
-    if (valid == kRows) {
-      store(out, sums[t]);
-    } else {
-      float last[kRows];
-      store(last, sums[t]);
-      std::memcpy(out, last, size_t(valid) * sizeof(float));
-    }
-  }
+  for (int half = 0; half < kParts; ++half)
+    for (int t = 0; t < kTokens; ++t) keep(p, tile * kTileRows + part + half * kRows, token + t, sums[half][t]);
+}
+
+// All parts of a tile that are not taken together.
+template <int kTokens>
+void all_parts(const PackedProduct& p, int64_t tile, int64_t token) {
+  for (int part = 0; part < kTileRows; part += kRows * parts_together(kTokens)) block<kTokens>(p, tile, part, token);
 }
 
 // The first tokens bring the tile into the cache, where the next ones find it.
-void all_tokens(const PackedProduct& p, int64_t tile, int part) {
+void all_tokens(const PackedProduct& p, int64_t tile) {
   int64_t token = 0;
-  for (; token + kMostTokens <= p.n; token += kMostTokens) block<kMostTokens>(p, tile, part, token);
+  for (; token + kMostTokens <= p.n; token += kMostTokens) all_parts<kMostTokens>(p, tile, token);
   if constexpr (kMostTokens > 4) {
-    for (; token + 4 <= p.n; token += 4) block<4>(p, tile, part, token);
+    for (; token + 4 <= p.n; token += 4) all_parts<4>(p, tile, token);
   }
   if constexpr (kMostTokens > 2) {
-    for (; token + 2 <= p.n; token += 2) block<2>(p, tile, part, token);
+    for (; token + 2 <= p.n; token += 2) all_parts<2>(p, tile, token);
   }
-  for (; token < p.n; ++token) block<1>(p, tile, part, token);
+  for (; token < p.n; ++token) all_parts<1>(p, tile, token);
 }
 
 }  // namespace
 
 void PACKED_TILES(const PackedProduct& product, int64_t first, int64_t last) {
-  for (int64_t tile = first; tile < last; ++tile)
-    for (int part = 0; part < kTileRows; part += kRows) all_tokens(product, tile, part);
+  for (int64_t tile = first; tile < last; ++tile) all_tokens(product, tile);
 }
