@@ -5,6 +5,9 @@ import jax.numpy as jnp
 
 from gemwright.core.module import module
 from gemwright.core.ops import attend, causal
+from gemwright.kernels import native
+from gemwright.kernels.slot_attention import slot_attention
+from gemwright.kernels.slot_write import slot_write, slot_write_reference
 
 
 @module
@@ -48,14 +51,30 @@ def cached_attention(
     """
     if window is None or positions.shape[1] == 1:  # nothing still needed is overwritten
         cache = _write(cache, keys, values, positions)
-        visible = causal(positions, cache.positions, window)
-        return attend(queries, cache.keys, cache.values, visible, cap), cache
+        return _attend_kept(queries, positions, cache, window, cap), cache
     # A chunk's first queries still see keys that its last tokens push out of the ring: attend first.
     visible = causal(positions, jnp.concatenate([cache.positions, positions], axis=1), window)
     all_keys = jnp.concatenate([cache.keys, keys], axis=1)
     all_values = jnp.concatenate([cache.values, values], axis=1)
     mixed = attend(queries, all_keys, all_values, visible, cap)
     return mixed, _write(cache, keys, values, positions)
+
+
+def _attend_kept(
+    queries: jax.Array, positions: jax.Array, cache: KVCache, window: int | None, cap: float | None
+) -> jax.Array:
+    def over_all_slots(queries: jax.Array, positions: jax.Array, cache: KVCache) -> jax.Array:
+        return attend(queries, cache.keys, cache.values, causal(positions, cache.positions, window), cap)
+
+    def over_filled_slots(queries: jax.Array, positions: jax.Array, cache: KVCache) -> jax.Array:
+        wide = queries[:, 0].astype(jnp.float32)
+        at = positions[:, 0]
+        mixed = slot_attention(wide, cache.keys, cache.values, at, cache.positions, window, cap)
+        return mixed.astype(queries.dtype)[:, None]
+
+    if positions.shape[1] > 1 or cache.keys.dtype != jnp.bfloat16 or not native.available():
+        return over_all_slots(queries, positions, cache)
+    return jax.lax.platform_dependent(queries, positions, cache, cpu=over_filled_slots, default=over_all_slots)
 
 
 def _write(cache: KVCache, keys: jax.Array, values: jax.Array, positions: jax.Array) -> KVCache:
@@ -67,20 +86,14 @@ def _write(cache: KVCache, keys: jax.Array, values: jax.Array, positions: jax.Ar
 
 
 def _write_token(cache: KVCache, new: KVCache) -> KVCache:
-    slots = cache.positions.shape[1]
+    at = new.positions[:, 0]
 
-    def write_row(row: jax.Array, kept: KVCache) -> KVCache:
-        position = new.positions[row, 0]
+    def put(whole: jax.Array, tokens: jax.Array) -> jax.Array:
+        if whole.dtype != jnp.bfloat16:
+            return slot_write_reference(whole, tokens[:, 0], at)
+        return jax.lax.platform_dependent(whole, tokens[:, 0], at, cpu=slot_write, default=slot_write_reference)
 
-        def put(whole: jax.Array, token: jax.Array) -> jax.Array:
-            start = (row, jnp.maximum(position, 0) % slots) + (jnp.int32(0),) * (whole.ndim - 2)
-            token = jax.lax.dynamic_slice_in_dim(token, row, 1)
-            old = jax.lax.dynamic_slice(whole, start, token.shape)
-            return jax.lax.dynamic_update_slice(whole, jnp.where(position >= 0, token, old), start)
-
-        return jax.tree.map(put, kept, new)
-
-    return jax.lax.fori_loop(0, len(new.positions), write_row, cache)
+    return jax.tree.map(put, cache, new)
 
 
 def _write_chunk(cache: KVCache, new: KVCache) -> KVCache:

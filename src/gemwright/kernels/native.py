@@ -16,7 +16,10 @@ VARIABLE = "GEMWRIGHT_KERNELS"
 CHOICES = ("", "off", "portable", "avx2", "avx512")
 """Its values; empty or unset is the widest instruction set that the processor has."""
 
-THIN_PRODUCT, PACKED_PRODUCT = "gemwright_thin_product", "gemwright_packed_product"
+THIN_PRODUCT = "gemwright_thin_product"
+PACKED_PRODUCT = "gemwright_packed_product"
+SLOT_ATTENTION = "gemwright_slot_attention"
+SLOT_WRITE = "gemwright_slot_write"
 """The kernels' names, in the library and as targets of XLA."""
 
 
@@ -55,7 +58,7 @@ def _register(path: Path) -> bool:
         # Without a backend XLA puts off its check of the library's version, then refuses to make one.
         jax.local_devices(backend="cpu")
         library = ctypes.CDLL(str(path))
-        for name in (THIN_PRODUCT, PACKED_PRODUCT):
+        for name in (THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE):
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     except (OSError, AttributeError, RuntimeError):
         return False

@@ -1,0 +1,64 @@
+// Vectors of floats for one instruction set, included by the files that are compiled once for each.
+//
+// The vector types of the compiler are used rather than intrinsics, so that all levels are one text; but
+// GCC 12 widens by three instructions where one would do, so that one is named.
+// Nothing of the standard library but memcpy may be used beside it: an inline function compiled for
+// AVX-512 could be the copy of it that the linker keeps for everyone. So all here is without linkage.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+inline Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
+
+// A bfloat16 is the upper half of a float.
+inline Floats widen(const uint16_t* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof halves);
+#if defined(__AVX512F__)
+  const Words words = (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);  // unmasked, GCC 12 warns
+#elif defined(__AVX2__)
+  const Words words = (Words)_mm256_cvtepu16_epi32((__m128i)halves);
+#else
+  const Words words = __builtin_convertvector(halves, Words);
+#endif
+  return (Floats)(words << 16);
+}
+
+inline float widen_one(uint16_t half) {
+  const uint32_t word = uint32_t{half} << 16;
+  float value;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+inline float total(Floats values) {
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += values[lane];
+  return sum;
+}
+
+}  // namespace
