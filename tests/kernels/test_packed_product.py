@@ -141,11 +141,12 @@ def test_many_chunks_for_many_threads(level: str, bits: int) -> None:
 def test_the_product_is_the_reference_whichever_runs(switch: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.VARIABLE, switch)
     rows, matrix = rows_of(5, 200).astype(jnp.bfloat16), packed(33, 200, bits)
-    for given in (rows, rows.astype(jnp.float32)):
-        (found,), (reference,) = (f(given, (matrix,), (33,)) for f in (packed_products, packed_products_reference))
-        assert found.dtype == reference.dtype == given.dtype
+    for typed in (rows, rows.astype(jnp.float32)):
+        (found,) = packed_products(typed, (matrix,), (33,))
+        (reference,) = packed_products_reference(typed, (matrix,), (33,))
+        assert found.dtype == reference.dtype == typed.dtype
         # of bfloat16 results the last of 8 bits may differ
-        atol = SAME if given.dtype == jnp.float32 else 2.0**-7 * np.abs(np.asarray(reference, np.float32)).max()
+        atol = SAME if typed.dtype == jnp.float32 else 2.0**-7 * np.abs(np.asarray(reference, np.float32)).max()
         np.testing.assert_allclose(np.asarray(found, np.float32), np.asarray(reference, np.float32), rtol=0, atol=atol)
 
 

@@ -4,6 +4,7 @@ Weights have one scale for 32 inputs, as activations have; products within a gro
 The layout (version 1) is described in `packed_tiles.h`: tiles of 16 rows, read from end to end.
 """
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -129,7 +130,7 @@ def packed_products_reference(
     x, x_scales = quantise_rows(rows)
     rounded = x.reshape(*x_scales.shape, GROUP).astype(jnp.float32) * x_scales[..., None]
     rounded = rounded.reshape(len(x), -1)[:, : rows.shape[1]]
-    return tuple(_wide_product(rounded, *matrix, out, rows.dtype) for matrix, out in zip(matrices, outs, strict=True))
+    return _wide_products(rounded, matrices, outs, rows.dtype)
 
 
 def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
@@ -137,18 +138,17 @@ def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]
         return packed_products_reference(rows, matrices, outs)
     results = [jax.ShapeDtypeStruct((rows.shape[0], out), rows.dtype) for out in outs]
     call = jax.ffi.ffi_call(native.PACKED_PRODUCT, results, vmap_method="sequential")
-    return tuple(call(rows, *(part for matrix in matrices for part in matrix), level=native.choice()))
+    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice()))
 
 
 @packed_products.defjvp
 def _derivative(outs: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     rows, matrices = primals
-    steps = tuple(
-        _wide_product(tangents[0], *matrix, out, rows.dtype) for matrix, out in zip(matrices, outs, strict=True)
-    )
-    return packed_products(rows, matrices, outs), steps
+    return packed_products(rows, matrices, outs), _wide_products(tangents[0], matrices, outs, rows.dtype)
 
 
-def _wide_product(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int, dtype: jnp.dtype) -> jax.Array:
-    matrix = unpack(codes, scales, outs, rows.shape[1])
-    return jnp.einsum("ni,oi->no", rows.astype(jnp.float32), matrix).astype(dtype)
+def _wide_products(
+    rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...], dtype: jnp.dtype
+) -> tuple[jax.Array, ...]:
+    unpacked = [unpack(codes, scales, out, rows.shape[1]) for (codes, scales), out in zip(matrices, outs, strict=True)]
+    return tuple(jnp.einsum("ni,oi->no", rows.astype(jnp.float32), matrix).astype(dtype) for matrix in unpacked)
