@@ -1,6 +1,7 @@
 """A weight in its forms, and the one contraction that every product with a weight goes through."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ Weight = jax.Array | Packed
 """Dense or quantised; dispatched on here and nowhere else."""
 
 
+@partial(jax.jit, static_argnames="inputs")
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     """Contract the last `inputs` dimensions of `x` with those of `weight`.
 
