@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gemwright.cli import tokenizer
+from gemwright.cli.bench import bench
 from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
 from gemwright.cli.generate import generate
@@ -36,7 +37,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, models, summary, convert):
+for verb in (chat, generate, models, summary, convert, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 
