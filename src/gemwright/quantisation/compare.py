@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,9 @@ class Comparison:
         """Of the perplexity, relative: 0.05 is five percent."""
         return self.other_perplexity / self.perplexity - 1
 
+    def to_json(self) -> dict[str, float]:
+        return {**asdict(self), "perplexity_rise": self.rise}
+
 
 def compare(
     first: Gemma, second: Gemma, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
@@ -66,7 +69,9 @@ def hidden_states(model: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
     return model(tokens, config)[0]
 
 
-def distances(first: Gemma, hidden: jax.Array, second: Gemma, other: jax.Array, tokens: jax.Array, config: Config) -> Array:
+def distances(
+    first: Gemma, hidden: jax.Array, second: Gemma, other: jax.Array, tokens: jax.Array, config: Config
+) -> Array:
     """(4,) sums over the tokens of a row: divergence, both losses in nats, agreements."""
     return np.asarray(_distances(first, hidden, second, other, tokens, config), np.float64).sum(axis=0)
 
