@@ -6,15 +6,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.packed import Packed
+from gemwright.core.recording import Recording
 from gemwright.kernels.packed_product import packed_product, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
-Weight = jax.Array | Packed
-"""Dense or quantised; dispatched on here and nowhere else."""
+Weight = jax.Array | IntWeight | Packed | Recording
+"""Dense, quantised or watched; dispatched on here and nowhere else."""
 
 
-@partial(jax.jit, static_argnames="inputs")
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     """Contract the last `inputs` dimensions of `x` with those of `weight`.
 
@@ -26,20 +27,34 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     Returns:
       (..., *out), in the dtype of `x`; sums are float32.
     """
+    if isinstance(weight, Recording):
+        weight.note(x.reshape(-1, math.prod(x.shape[x.ndim - inputs :])))
+        return project(x, weight.weight, inputs)
     outs, ins = weight.shape[: len(weight.shape) - inputs], weight.shape[len(weight.shape) - inputs :]
     batch = x.shape[: x.ndim - inputs]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    if isinstance(weight, Packed):
-        product = packed_product(rows, weight.codes, weight.scales, math.prod(outs))
-    else:
-        product = _matmul(rows, weight.reshape(math.prod(outs), math.prod(ins)))
+    product = _product(rows, weight, math.prod(outs))
     return product.astype(x.dtype).reshape(*batch, *outs)
+
+
+@partial(jax.jit, static_argnames="outs")
+def _product(rows: jax.Array, weight: jax.Array | IntWeight | Packed, outs: int) -> jax.Array:
+    """(n, in) -> (n, out) in float32. A program of its own, so that layers alike are traced once."""
+    if isinstance(weight, Packed):
+        return packed_product(rows, weight.codes, weight.scales, outs)
+    if isinstance(weight, IntWeight):
+        return int_product(rows, weight)
+    return _matmul(rows, weight.reshape(outs, rows.shape[1]))
 
 
 def lookup(weight: Weight, index: jax.Array) -> jax.Array:
     """(..., in) rows of an (out, in) weight, in its dtype."""
     if isinstance(weight, Packed):
         return unpack_rows(weight.codes, weight.scales, index, weight.shape[1]).astype(weight.dtype)
+    if isinstance(weight, IntWeight):
+        return int_rows(weight, index)
+    if isinstance(weight, Recording):
+        return lookup(weight.weight, index)
     return weight[index]
 
 

@@ -23,9 +23,12 @@ SLOT_WRITE = "gemwright_slot_write"
 READ_ALL = "gemwright_read_all"
 INT_PRODUCTS = "gemwright_int_products"
 FLOAT_PRODUCTS = "gemwright_float_products"
+BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
 
-_ALL = (THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS)
+_ALL = (
+    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
+)  # fmt: skip
 
 
 def choice() -> str:
