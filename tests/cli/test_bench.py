@@ -1,13 +1,16 @@
 """`gemwright bench`, without the processes that it starts."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from gemwright.bench import report
 from gemwright.bench.cold import Memory
+from gemwright.models.gemma import PRESETS
 from tests.cli.conftest import Run
+from tests.tiny import CONFIG
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +48,23 @@ def test_what_cannot_be_measured_is_refused_in_a_line(
     assert done.code == 1
     assert message in done.err
     assert "Traceback" not in done.err
+
+
+def test_random_weights_of_a_shape_stand_for_a_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", CONFIG)
+    done = run("bench", "--shape", "tiny", "--bits", 8, "--json", "--prompt", 20, "--steps", 3, "--sequences", 2)
+    assert json.loads(done.out)["machine"]["products"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--shape", "gemma-3b"), "--shape: expected one of gemma-2b, .*, found gemma-3b"),
+        (("--shape", "gemma-2b", "--bits", 5), "bits: expected 4 or 8, found 5"),
+        (("google/gemma-2b", "--shape", "gemma-2b"), "expected a MODEL or --shape, found both"),
+    ],
+)
+def test_a_shape_that_cannot_be_made_is_refused(run: Run, options: tuple[object, ...], message: str) -> None:
+    done = run("bench", *options)
+    assert done.code == 1
+    assert re.search(message, done.err)
