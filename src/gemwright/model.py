@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_config import is_packed
 from gemwright.checkpoints.hub import resolve
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.compilation import cache_compilations
@@ -248,7 +250,7 @@ def load(
     """Load a model.
 
     Args:
-      model: a folder, a GGUF file, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`);
+      model: a folder, packed or not, a GGUF file, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`);
         None takes the small default model that comes with the package.
       dtype: of the weights, and so of the computation; the checkpoint's own if None.
       bits: 4 or 8 packs the matrices for the CPU's kernels: less memory, faster decoding, small errors.
@@ -266,6 +268,8 @@ def load(
         raise ValueError("bits: packed weights are for one CPU; leave out bits or mesh")
     cache_compilations()
     folder = DEFAULT_MODEL if model is None else resolve(str(model), revision=revision, token=token)
+    if bits is not None and is_packed(folder):
+        raise CheckpointError(f"{folder}: bits: expected none, because its weights are packed already; leave it out")
     loaded = load_checkpoint(folder, dtype=dtype, mesh=mesh)
     weights = loaded.weights if bits is None else pack_weights(Gemma.specs(loaded.config), loaded.weights, bits)
     return Model(loaded.config, weights, folder, loaded.tokenizer)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gemwright.core.module import Spec, initialise
-from gemwright.core.packed import Packed, pack_weight, pack_weights, quantise
+from gemwright.core.packed import Packed, pack_weight, pack_weights
+from gemwright.core.quantise import dequantise, quantise
 from gemwright.core.weights import lookup, project
 from gemwright.kernels.packed_product import GROUP, unpack
 from gemwright.models.gemma import Gemma, gemma1
@@ -19,8 +20,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def error(matrix: np.ndarray, codes: np.ndarray, scales: np.ndarray) -> float:
-    found = codes * np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, : matrix.shape[1]]
-    return float(np.mean(np.square(found - matrix)))
+    return float(np.mean(np.square(dequantise(codes, scales, matrix.shape[1]) - matrix)))
 
 
 def test_eight_bits_are_within_half_a_step() -> None:
@@ -28,7 +28,7 @@ def test_eight_bits_are_within_half_a_step() -> None:
     codes, scales = quantise(matrix, 8)
     steps = np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, :83]
     # A scale rounded down to float16 cuts the largest value by up to 127 / 2048 of a step more.
-    assert (np.abs(codes * steps - matrix) <= 0.57 * np.abs(steps)).all()
+    assert (np.abs(dequantise(codes, scales, 83) - matrix) <= 0.57 * np.abs(steps)).all()
 
 
 def test_searched_scales_have_a_smaller_error_than_the_largest_value_gives() -> None:
@@ -37,14 +37,14 @@ def test_searched_scales_have_a_smaller_error_than_the_largest_value_gives() -> 
     largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=-1)[..., None], axis=-1)[..., 0]
     plain_scales = (largest / -8).astype(np.float16)
     steps = np.repeat(plain_scales.astype(np.float32), GROUP, axis=1)
-    plain = np.clip(np.rint(matrix / steps), -8, 7)
+    plain = np.clip(np.rint(matrix / steps), -8, 7).reshape(groups.shape)
     assert error(matrix, *quantise(matrix, 4)) < 0.9 * error(matrix, plain, plain_scales)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_zeros_stay_zeros(bits: int) -> None:
     codes, scales = quantise(np.zeros((3, 40), np.float32), bits)
-    assert not (codes * np.repeat(scales, GROUP, axis=1)[:, :40]).any()
+    assert not dequantise(codes, scales, 40).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])

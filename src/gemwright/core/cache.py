@@ -1,5 +1,7 @@
 """Keys and values kept between calls. A layer with a window keeps a ring of that many tokens."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,7 @@ def empty_cache(batch: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp
     return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.full((batch, slots), -1, jnp.int32))
 
 
+@partial(jax.jit, static_argnames=("window", "cap"))
 def cached_attention(
     queries: jax.Array,
     keys: jax.Array,

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.packed import Packed
+from gemwright.core.recording import Recording
 from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
-Weight = jax.Array | Packed
-"""Dense or quantised; dispatched on here and nowhere else."""
+Weight = jax.Array | IntWeight | Packed | Recording
+"""Dense, quantised or watched; dispatched on here and nowhere else."""
 
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
@@ -29,23 +32,39 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
 
 
 def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tuple[jax.Array, ...]:
-    """`project` by several weights of one kind; packed ones in one pass, which rounds `x` once for all."""
+    """`project` by several weights; packed ones in one pass, which rounds `x` once for all."""
     batch, ins = x.shape[: x.ndim - inputs], x.shape[x.ndim - inputs :]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in weights]
-    packed = [weight for weight in weights if isinstance(weight, Packed)]
-    if packed and len(packed) == len(weights):
-        matrices = tuple((weight.codes, weight.scales) for weight in packed)
-        products = packed_products(rows, matrices, tuple(math.prod(shape) for shape in shapes))
+    bare = [_noted(rows, weight) for weight in weights]
+    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in bare]
+    outs = tuple(math.prod(shape) for shape in shapes)
+    packed = [(weight.codes, weight.scales) for weight in bare if isinstance(weight, Packed)]
+    if len(packed) == len(bare):
+        products = _packed_products(rows, tuple(packed), outs)
     else:
-        products = [_product(rows, weight, math.prod(shape)) for weight, shape in zip(weights, shapes, strict=True)]
+        products = [_product(rows, weight, out) for weight, out in zip(bare, outs, strict=True)]
     return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
 
 
-def _product(rows: jax.Array, weight: Weight, outs: int) -> jax.Array:
-    """(n, in) -> (n, outs) by one weight."""
+def _noted(rows: jax.Array, weight: Weight) -> jax.Array | IntWeight | Packed:
+    """The weight to compute with, once a watched one has noted what it meets."""
+    if not isinstance(weight, Recording):
+        return weight
+    weight.note(rows)
+    return weight.weight
+
+
+# Programs of their own, so that layers alike are traced once.
+_packed_products = jax.jit(packed_products, static_argnums=2)
+
+
+@partial(jax.jit, static_argnames="outs")
+def _product(rows: jax.Array, weight: jax.Array | IntWeight | Packed, outs: int) -> jax.Array:
+    """(n, in) -> (n, out) by one weight, in the dtype of the rows."""
     if isinstance(weight, Packed):
         return packed_products(rows, ((weight.codes, weight.scales),), (outs,))[0]
+    if isinstance(weight, IntWeight):
+        return int_product(rows, weight).astype(rows.dtype)
     return _matmul(rows, weight.reshape(outs, rows.shape[1])).astype(rows.dtype)
 
 
@@ -53,6 +72,10 @@ def lookup(weight: Weight, index: jax.Array) -> jax.Array:
     """(..., in) rows of an (out, in) weight, in its dtype."""
     if isinstance(weight, Packed):
         return unpack_rows(weight.codes, weight.scales, index, weight.shape[1]).astype(weight.dtype)
+    if isinstance(weight, IntWeight):
+        return int_rows(weight, index)
+    if isinstance(weight, Recording):
+        return lookup(weight.weight, index)
     return weight[index]
 
 

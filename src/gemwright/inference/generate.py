@@ -45,7 +45,7 @@ def decode(
     running = [True] * session.rows
     for count in range(max_new_tokens):
         tokens, scores, seen = _choose(
-            session.weights, session.state.last, seen, jnp.int32(count), knobs, session.config, sampling.filters
+            session.weights, session.state.last, seen, np.int32(count), knobs, session.config, sampling.filters
         )
         chosen = np.asarray(tokens).tolist()
         yield Chosen([t if on else None for t, on in zip(chosen, running, strict=True)], np.asarray(scores).tolist())
@@ -90,4 +90,4 @@ def _seen(session: Session) -> jax.Array:
     seen = np.zeros((session.rows, session.config.vocab_size), bool)
     for row, tokens in enumerate(session.tokens):
         seen[row, tokens] = True
-    return jnp.asarray(seen)
+    return jax.device_put(seen)

@@ -76,7 +76,7 @@ class Session:
         """Read one token into each row that is still running, from the device: the decode step."""
         lengths = [len(row) if on else -1 for row, on in zip(self.tokens, running, strict=True)]
         self.reserve(max(lengths) + 1)
-        positions = jnp.asarray([[length] for length in lengths], jnp.int32)
+        positions = jax.device_put(np.array([[length] for length in lengths], np.int32))
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
         for row, token, on in zip(self.tokens, np.asarray(tokens).tolist(), running, strict=True):
             row.extend([token] if on else [])
@@ -143,14 +143,15 @@ class Session:
             self.state = Sequences(caches, self.state.last)
 
     def _empty(self) -> Sequences:
-        config, dtype = self.config, self.weights.embedding.dtype
-        caches = tuple(
-            empty_cache(
-                self.rows, cache_slots(config, layer, self.capacity), config.num_kv_heads, config.head_dim, dtype
-            )
-            for layer in range(config.num_layers)
-        )
-        return Sequences(caches, jnp.zeros((self.rows, config.embed_dim), dtype))
+        return _empty(self.rows, self.capacity, self.config, self.weights.embedding.dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _empty(rows: int, capacity: int, config: Config, dtype: jnp.dtype) -> Sequences:
+    """One program for all arrays: a fresh process compiles none for each."""
+    slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
+    caches = tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype) for size in slots)
+    return Sequences(caches, jnp.zeros((rows, config.embed_dim), dtype))
 
 
 def chunk_length(tokens: int) -> int:
@@ -183,7 +184,7 @@ def padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[j
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
         ids[index, : len(row)] = row
         positions[index, : len(row)] = np.arange(start, start + len(row))
-    return jnp.asarray(ids), jnp.asarray(positions)
+    return jax.device_put(ids), jax.device_put(positions)  # jnp.asarray would compile a program for each shape
 
 
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:

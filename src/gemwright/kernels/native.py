@@ -20,7 +20,15 @@ THIN_PRODUCT = "gemwright_thin_product"
 PACKED_PRODUCT = "gemwright_packed_product"
 SLOT_ATTENTION = "gemwright_slot_attention"
 SLOT_WRITE = "gemwright_slot_write"
+READ_ALL = "gemwright_read_all"
+INT_PRODUCTS = "gemwright_int_products"
+FLOAT_PRODUCTS = "gemwright_float_products"
+BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
+
+_ALL = (
+    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
+)  # fmt: skip
 
 
 def choice() -> str:
@@ -58,7 +66,7 @@ def _register(path: Path) -> bool:
         # Without a backend XLA puts off its check of the library's version, then refuses to make one.
         jax.local_devices(backend="cpu")
         library = ctypes.CDLL(str(path))
-        for name in (THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE):
+        for name in _ALL:
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     except (OSError, AttributeError, RuntimeError):
         return False
