@@ -1,12 +1,13 @@
 """A weight in its forms, and the one contraction that every product with a weight goes through."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from gemwright.core.packed import Packed
-from gemwright.kernels.packed_product import packed_product, unpack_rows
+from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
 Weight = jax.Array | Packed
@@ -24,14 +25,28 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     Returns:
       (..., *out), in the dtype of `x`; sums are float32.
     """
-    outs, ins = weight.shape[: len(weight.shape) - inputs], weight.shape[len(weight.shape) - inputs :]
-    batch = x.shape[: x.ndim - inputs]
+    return project_each(x, (weight,), inputs)[0]
+
+
+def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tuple[jax.Array, ...]:
+    """`project` by several weights of one kind; packed ones in one pass, which rounds `x` once for all."""
+    batch, ins = x.shape[: x.ndim - inputs], x.shape[x.ndim - inputs :]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    if isinstance(weight, Packed):
-        product = packed_product(rows, weight.codes, weight.scales, math.prod(outs))
+    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in weights]
+    packed = [weight for weight in weights if isinstance(weight, Packed)]
+    if packed and len(packed) == len(weights):
+        matrices = tuple((weight.codes, weight.scales) for weight in packed)
+        products = packed_products(rows, matrices, tuple(math.prod(shape) for shape in shapes))
     else:
-        product = _matmul(rows, weight.reshape(math.prod(outs), math.prod(ins)))
-    return product.astype(x.dtype).reshape(*batch, *outs)
+        products = [_product(rows, weight, math.prod(shape)) for weight, shape in zip(weights, shapes, strict=True)]
+    return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
+
+
+def _product(rows: jax.Array, weight: Weight, outs: int) -> jax.Array:
+    """(n, in) -> (n, outs) by one weight."""
+    if isinstance(weight, Packed):
+        return packed_products(rows, ((weight.codes, weight.scales),), (outs,))[0]
+    return _matmul(rows, weight.reshape(outs, rows.shape[1])).astype(rows.dtype)
 
 
 def lookup(weight: Weight, index: jax.Array) -> jax.Array:
