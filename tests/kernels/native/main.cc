@@ -4,6 +4,7 @@
 
 int main() {
   check_thin_rows();
+  check_quantised_rows();
   check_packed_tiles();
   check_attend_slots();
   check_write_slots();
