@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "write_slots.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -12,7 +13,7 @@ ffi::Error slot_write(ffi::BufferR4<ffi::BF16> cache, ffi::BufferR3<ffi::BF16> t
                       ffi::ResultBufferR4<ffi::BF16> out) {
   const int64_t rows = cache.dimensions()[0], slots = cache.dimensions()[1];
   const int64_t bytes = 2 * cache.dimensions()[2] * cache.dimensions()[3];
-  const bool fits = tokens.dimensions()[0] == rows && tokens.dimensions()[1] == cache.dimensions()[2] &&
+  const bool fits = slots > 0 && tokens.dimensions()[0] == rows && tokens.dimensions()[1] == cache.dimensions()[2] &&
                     tokens.dimensions()[2] == cache.dimensions()[3] && at.dimensions()[0] == rows &&
                     out->dimensions() == cache.dimensions();
   if (!fits) return ffi::Error::InvalidArgument("slot_write: shapes do not fit");
@@ -20,10 +21,7 @@ ffi::Error slot_write(ffi::BufferR4<ffi::BF16> cache, ffi::BufferR3<ffi::BF16> t
   const auto* from = static_cast<const char*>(tokens.untyped_data());
   // XLA copies the cache beforehand where somebody else still needs it.
   if (to != cache.untyped_data()) std::memcpy(to, cache.untyped_data(), size_t(rows * slots * bytes));
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t position = at.typed_data()[row];
-    if (position >= 0) std::memcpy(to + (row * slots + position % slots) * bytes, from + row * bytes, size_t(bytes));
-  }
+  write_slots({to, from, at.typed_data(), rows, slots, bytes});
   return ffi::Error::Success();
 }
 
