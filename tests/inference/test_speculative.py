@@ -1,6 +1,6 @@
 """Whatever is guessed, and whichever ring turns meanwhile, the answer is that of plain decoding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -10,35 +10,13 @@ import pytest
 from gemwright.inference.generate import decode
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import Session
-from gemwright.inference.speculative import (
-    MOST_GUESSES,
-    Draft,
-    Payoff,
-    PromptLookup,
-    Proposer,
-    decode_speculatively,
-)
+from gemwright.inference.speculative import MOST_GUESSES, Draft, PromptLookup, Proposer, decode_speculatively
 from gemwright.model import Model
 from gemwright.models.gemma import Config, Gemma, gemma1
+from tests.inference.eager import Eager
 from tests.inference.test_engine import SAMPLINGS
 from tests.inference.test_session import assert_holds, ids, start
 from tests.tiny import CONFIG, sharp_weights
-
-
-class Always:
-    """In place of a `Payoff`."""
-
-    def __init__(self) -> None:
-        self.passes = 0
-
-    def wants(self) -> bool:
-        return True
-
-    def clock(self) -> float:
-        return 0.0
-
-    def record(self, guessed: bool, tokens: int, seconds: float) -> None:
-        self.passes += 1
 
 
 @dataclass
@@ -75,13 +53,13 @@ def proposers(model: Model, answer: list[int]) -> dict[str, Proposer]:
 def test_an_answer_is_that_of_plain_decoding(tiny: Model, name: str, sampling: Sampling) -> None:
     """45 tokens before and 20 after: the ring of 24 has turned, and turns on while guesses are withdrawn."""
     answer = plain(tiny, PROMPT, 20, sampling)
-    session, payoff = start(tiny, PROMPT, 128), Always()
+    session, passes = start(tiny, PROMPT, 128), Eager()
     proposer = proposers(tiny, answer)[name]
-    steps = list(decode_speculatively(session, proposer, 20, sampling, payoff=payoff))  # pyright: ignore
+    steps = list(decode_speculatively(session, proposer, 20, sampling, passes=passes))  # pyright: ignore
     assert [step.tokens[0] for step in steps] == answer
     assert_holds(session, tiny, [*PROMPT, *answer[:-1]])
     if name == "all right":
-        assert payoff.passes == -(-19 // (MOST_GUESSES + 1))
+        assert len(passes.recorded) == -(-19 // (MOST_GUESSES + 1))
 
 
 def test_it_ends_at_a_stop_id_and_at_the_contexts_end_as_plain_decoding_does(tiny: Model) -> None:
@@ -90,7 +68,7 @@ def test_it_ends_at_a_stop_id_and_at_the_contexts_end_as_plain_decoding_does(tin
     for stops in ((), (stop,)):
         session, other = start(tiny, PROMPT, 128), start(tiny, PROMPT, 128)
         expected = [step.tokens for step in decode(other, 200, GREEDY, stops)]
-        guessed = decode_speculatively(session, Knowing(answer, 1000), 200, GREEDY, stops, Always())  # pyright: ignore
+        guessed = decode_speculatively(session, Knowing(answer, 1000), 200, GREEDY, stops, Eager())  # pyright: ignore
         assert [step.tokens for step in guessed] == expected
         assert session.tokens == other.tokens
 
@@ -114,6 +92,10 @@ def test_several_rows_are_refused(tiny: Model) -> None:
 )
 def test_lookup_guesses_what_followed_last_time(text: list[int], guesses: list[int]) -> None:
     assert PromptLookup().propose(text, 3, 0, GREEDY) == guesses
+    grown = PromptLookup()
+    for length in range(1, len(text)):
+        grown.propose(text[:length], 3, 0, GREEDY)
+    assert grown.propose(text, 3, 0, GREEDY) == guesses
 
 
 # ------------------------------------------------------------------------------------ distribution
@@ -145,7 +127,7 @@ def test_sampled_tokens_come_as_often_as_the_model_says_whatever_the_draft_think
     for seed in range(draws):
         session.advance_to(prompt)
         sampling = Sampling(temperature=2.0, seed=seed)
-        steps = list(decode_speculatively(session, draft, 4, sampling, payoff=Always()))  # pyright: ignore
+        steps = list(decode_speculatively(session, draft, 4, sampling, passes=Eager()))  # pyright: ignore
         found[steps[2].tokens[0]] += 1
 
     def distance(shares: np.ndarray) -> float:
@@ -153,35 +135,3 @@ def test_sampled_tokens_come_as_often_as_the_model_says_whatever_the_draft_think
 
     assert distance(third_token(target, SMALL, prompt, 2.0)) < 35
     assert distance(third_token(other, SMALL, prompt, 2.0)) > 35
-
-
-# -------------------------------------------------------------------------------------- switching off
-
-
-def run(payoff: Payoff, passes: int, outcome: Callable[[bool], tuple[int, float]]) -> list[bool]:
-    """Whether each pass guessed, where `outcome(guessed)` is the tokens and seconds of one."""
-    guessed: list[bool] = []
-    for _ in range(passes):
-        guessed.append(payoff.wants())
-        payoff.record(guessed[-1], *outcome(guessed[-1]))
-    return guessed
-
-
-def test_guessing_goes_on_while_it_pays() -> None:
-    guessed = run(Payoff(), 100, lambda on: (3, 2.0) if on else (1, 1.0))
-    assert guessed == [False] * 2 + [True] * 98
-
-
-def test_guessing_rests_where_it_does_not_pay_and_is_tried_again_ever_more_seldom() -> None:
-    guessed = run(Payoff(trial=4, pause=32), 400, lambda on: (1, 2.0) if on else (1, 1.0))
-    assert guessed[2:7] == [True] * 5
-    assert guessed[7:39] == [False] * 32
-    assert guessed[39:43] == [True] * 4
-    assert guessed[43 : 43 + 64] == [False] * 64
-    assert sum(guessed) < 25
-
-
-def test_guessing_comes_back_when_the_text_changes() -> None:
-    payoff = Payoff()
-    run(payoff, 50, lambda on: (1, 2.0) if on else (1, 1.0))
-    assert all(run(payoff, 200, lambda on: (5, 2.0) if on else (1, 1.0))[64:])

@@ -1,5 +1,7 @@
 """Attention over a cache: each level is the float64 softmax over what a query sees, whatever stands in other slots."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemwright.core.cache import quantise_heads
 from gemwright.kernels import native
-from gemwright.kernels.slot_attention import slot_attention, slot_attention_reference
+from gemwright.kernels.slot_attention import slot_attention, slot_attention_reference, widen
 from tests.core import reference
 from tests.tolerances import SAME
 
@@ -31,34 +34,51 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return request.param
 
 
-def inputs(rows: int, slots: int, groups: int, heads: int, size: int, seed: int = 0) -> tuple[jax.Array, ...]:
-    """A cache with empty slots and later positions among the filled; NaN wherever nobody may look."""
+def inputs(
+    rows: int, slots: int, groups: int, heads: int, size: int, seed: int = 0, cell: str = "bfloat16", tokens: int = 1
+) -> tuple[Any, ...]:
+    """A cache with empty slots and later positions among the filled, NaN in floats wherever nobody may look; some
+    tokens of each row, beside each other."""
     draw = np.random.default_rng(seed)
-    at = draw.integers(0, 2 * slots, rows)
+    at = np.sort(draw.integers(0, 2 * slots, (rows, tokens)), axis=1)
     positions = draw.permuted(np.broadcast_to(np.arange(slots) * 2, (rows, slots)), axis=1)
     positions = np.where(draw.random((rows, slots)) < 0.3, -1, positions)
-    positions[:, 0] = at  # the query's own key
-    hidden = (positions < 0) | (positions > at[:, None])
+    positions[:, 0] = at[:, 0]  # a key that each of its tokens may see
+    hidden = (positions < 0) | (positions > at.max(axis=1, keepdims=True))
     keys, values = draw.standard_normal((2, rows, slots, groups, size))
-    keys[hidden], values[hidden] = np.nan, np.nan
-    queries = 2 * draw.standard_normal((rows, groups * heads, size)) / np.sqrt(size)
-    floats = (jnp.asarray(queries, jnp.float32), *(jnp.asarray(part, jnp.bfloat16) for part in (keys, values)))
-    return *floats, jnp.asarray(at, jnp.int32), jnp.asarray(positions, jnp.int32)
+    scales = None
+    if cell == "int8":
+        (keys, key_scales), (values, value_scales) = (
+            quantise_heads(jnp.asarray(keys)),
+            quantise_heads(jnp.asarray(values)),
+        )
+        scales = tuple(jnp.where(hidden[..., None], np.nan, part) for part in (key_scales, value_scales))
+    else:
+        keys[hidden], values[hidden] = np.nan, np.nan
+    queries = 2 * draw.standard_normal((rows * tokens, groups * heads, size)) / np.sqrt(size)
+    cache = (jnp.asarray(part, jnp.dtype(cell)) for part in (keys, values))
+    of_tokens = jnp.repeat(jnp.arange(rows, dtype=jnp.int32), tokens), jnp.asarray(at.reshape(-1), jnp.int32)
+    return jnp.asarray(queries, jnp.float32), *cache, scales, of_tokens, jnp.asarray(positions, jnp.int32)
 
 
-def exact(*arguments: jax.Array, window: int | None, cap: float | None) -> np.ndarray:
-    queries, keys, values = (np.nan_to_num(np.asarray(part, np.float64)) for part in arguments[:3])
-    at, positions = (np.asarray(part) for part in arguments[3:])
-    seen = (positions >= 0) & (positions <= at[:, None])
+def exact(*arguments: Any, window: int | None, cap: float | None) -> np.ndarray:
+    queries, keys, values, scales, (rows, at), positions = arguments
+    scales = scales or (None, None)
+    keys, values = (np.nan_to_num(np.asarray(widen(*part))) for part in ((keys, scales[0]), (values, scales[1])))
+    rows, at, held = np.asarray(rows), np.asarray(at), np.asarray(positions)[np.asarray(rows)]
+    seen = (held >= 0) & (held <= at[:, None])
     if window is not None:
-        seen &= positions > at[:, None] - window
-    return reference.attend(queries[:, None], keys, values, seen[:, None], cap)[:, 0]
+        seen &= held > at[:, None] - window
+    return reference.attend(np.asarray(queries)[:, None], keys[rows], values[rows], seen[:, None], cap)[:, 0]
 
 
-def check(sizes: tuple[int, ...], window: int | None, cap: float | None, seed: int = 0) -> None:
-    arguments = inputs(*sizes, seed)
+def check(sizes: tuple[int, ...], window: int | None, cap: float | None, seed: int = 0, **options: Any) -> None:
+    arguments = inputs(*sizes, seed, **options)
     found = np.asarray(slot_attention(*arguments, window, cap))
     np.testing.assert_allclose(found, exact(*arguments, window=window, cap=cap), rtol=0, atol=SAME)
+
+
+CELLS = ("bfloat16", "float32", "int8")
 
 
 @needs_native
@@ -68,7 +88,8 @@ def check(sizes: tuple[int, ...], window: int | None, cap: float | None, seed: i
 def test_each_level_is_attention_in_float64(
     level: str, sizes: tuple[int, ...], window: int | None, cap: float | None
 ) -> None:
-    check(sizes, window, cap)
+    for number, cell in enumerate(CELLS):
+        check(sizes, window, cap, cell=cell, tokens=1 + 2 * number)
 
 
 @needs_native
@@ -76,19 +97,39 @@ def test_each_level_is_attention_in_float64(
 @given(
     rows=st.integers(1, 3), slots=st.integers(1, 300), groups=st.integers(1, 3), heads=st.integers(1, 9),
     size=st.integers(1, 40), window=st.none() | st.integers(1, 50), cap=st.none() | st.just(3.0),
-    seed=st.integers(0, 99),
+    seed=st.integers(0, 99), cell=st.sampled_from(CELLS), tokens=st.integers(1, 20),
 )  # fmt: skip
 def test_any_shape(
-    rows: int, slots: int, groups: int, heads: int, size: int, window: int | None, cap: float | None, seed: int
-) -> None:
-    check((rows, slots, groups, heads, size), window, cap, seed)
+    rows: int, slots: int, groups: int, heads: int, size: int, window: int | None, cap: float | None, seed: int,
+    cell: str, tokens: int,
+) -> None:  # fmt: skip
+    check((rows, slots, groups, heads, size), window, cap, seed, cell=cell, tokens=tokens)
+
+
+@needs_native
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_tokens_result_is_the_same_to_the_bit_whatever_stands_beside_it(level: str, cell: str) -> None:
+    """So that guesses checked together are judged as if each were read alone."""
+    queries, keys, values, scales, (rows, at), positions = inputs(2, 300, 2, 3, 21, cell=cell, tokens=17)
+    together = np.asarray(slot_attention(queries, keys, values, scales, (rows, at), positions, 90, 3.0))
+    for index in range(0, len(at), 3):
+        one = slice(index, index + 1)
+        alone = slot_attention(queries[one], keys, values, scales, (rows[one], at[one]), positions, 90, 3.0)
+        np.testing.assert_array_equal(np.asarray(alone)[0], together[index])
+
+
+@needs_native
+def test_a_token_of_no_row_is_refused() -> None:
+    queries, keys, values, scales, (rows, at), positions = inputs(2, 9, 1, 1, 4)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a token of no row"):
+        slot_attention(queries, keys, values, scales, (rows + 1, at), positions, None, None).block_until_ready()
 
 
 @needs_native
 def test_scores_far_apart_neither_overflow_nor_vanish(level: str) -> None:
-    queries, keys, values, at, positions = inputs(1, 200, 1, 2, 32)
+    queries, *rest = inputs(1, 200, 1, 2, 32)
     for scale in (1e3, -1e3):
-        arguments = (queries * scale, keys, values, at, positions)
+        arguments = (queries * scale, *rest)
         found = np.asarray(slot_attention(*arguments, None, None))
         # Scores of some thousands have errors of 1e-4 in float32, and so have their exponentials.
         np.testing.assert_allclose(found, exact(*arguments, window=None, cap=None), rtol=0, atol=1e-3)
@@ -96,16 +137,16 @@ def test_scores_far_apart_neither_overflow_nor_vanish(level: str) -> None:
 
 @needs_native
 def test_a_row_that_sees_nothing_is_zero(level: str) -> None:
-    queries, keys, values, at, positions = inputs(2, 150, 1, 4, 16)
-    at = at.at[0].set(-1)
-    found = np.asarray(slot_attention(queries, keys, values, at, positions, None, None))
-    assert not found[0].any()
-    expected = exact(queries, keys, values, at, positions, window=None, cap=None)
-    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=SAME)
+    queries, keys, values, scales, (rows, at), positions = inputs(2, 150, 1, 4, 16, tokens=3)
+    at = at.at[1].set(-1)
+    arguments = queries, keys, values, scales, (rows, at), positions
+    found = np.asarray(slot_attention(*arguments, None, None))
+    assert not found[1].any()
+    np.testing.assert_allclose(found, exact(*arguments, window=None, cap=None), rtol=0, atol=SAME)
 
 
 def test_off_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = tuple(jnp.nan_to_num(part) for part in inputs(2, 90, 2, 3, 20))
+    arguments = jax.tree.map(jnp.nan_to_num, inputs(2, 90, 2, 3, 20, tokens=2))
     monkeypatch.setenv(native.VARIABLE, "off")
     found = slot_attention(*arguments, 30, 3.0)
     assert bool((found == slot_attention_reference(*arguments, 30, 3.0)).all())
@@ -113,7 +154,7 @@ def test_off_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_derivatives_and_vmap_are_the_references() -> None:
-    queries, *rest = (jnp.nan_to_num(part) for part in inputs(2, 30, 1, 3, 8))
+    queries, *rest = jax.tree.map(jnp.nan_to_num, inputs(2, 30, 1, 3, 8))
     found = jax.grad(lambda q: jnp.sum(slot_attention(q, *rest, None, 3.0) ** 2))(queries)
     expected = jax.grad(lambda q: jnp.sum(slot_attention_reference(q, *rest, None, 3.0) ** 2))(queries)
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=0, atol=SAME)

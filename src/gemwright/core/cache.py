@@ -1,4 +1,6 @@
-"""Keys and values kept between calls. A layer with a window keeps a ring of that many tokens."""
+"""Keys and values kept between calls. A layer with a window keeps a ring of that many tokens and some to spare."""
+
+from dataclasses import replace
 
 from functools import partial
 
@@ -8,28 +10,53 @@ import jax.numpy as jnp
 from gemwright.core.module import module
 from gemwright.core.ops import attend, causal
 from gemwright.kernels import native
-from gemwright.kernels.slot_attention import slot_attention
-from gemwright.kernels.slot_write import slot_write, slot_write_reference
+from gemwright.kernels.slot_attention import slot_attention, widen
+from gemwright.kernels.slot_write import slot_scatter, slot_write
+
+SPARE = 15
+"""Slots of a ring beyond its window: one more token than these is kept before any attends, and up to as many can be
+taken back, since what they pushed out is seen no more."""
 
 
 @module
 class KVCache:
     """One layer's cache: position p of a row stands in slot p mod S.
 
+    A slot may hold a position that was taken back: nobody sees it before it is written again.
+
     Attributes:
-      keys: (B, S, G, K).
+      keys: (B, S, G, K), of floats or int8.
       values: (B, S, G, K).
       positions: (B, S) int32, -1 where a slot is empty.
+      key_scales: (B, S, G) float32, of int8 keys.
+      value_scales: (B, S, G) float32, of int8 values.
+      rows: (R,) int32: the row that each row of a call reads and writes, some perhaps more than once; None for
+        all rows in order.
     """
 
     keys: jax.Array
     values: jax.Array
     positions: jax.Array
+    key_scales: jax.Array | None = None
+    value_scales: jax.Array | None = None
+    rows: jax.Array | None = None
+
+    @property
+    def scales(self) -> tuple[jax.Array, jax.Array] | None:
+        return None if self.key_scales is None or self.value_scales is None else (self.key_scales, self.value_scales)
 
 
-def empty_cache(batch: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> KVCache:
-    shape = (batch, slots, kv_heads, head_dim)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.full((batch, slots), -1, jnp.int32))
+def empty_cache(
+    batch: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype, bits: int | None = None
+) -> KVCache:
+    """A cache that holds nothing: of `dtype`, or of `bits` 8 with a scale for each head of a slot."""
+    if bits not in (None, 8):
+        raise ValueError(f"cache_bits: expected 8 or none, found {bits}")
+    shape, positions = (batch, slots, kv_heads, head_dim), jnp.full((batch, slots), -1, jnp.int32)
+    if bits is None:
+        return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), positions)
+    scales = jnp.zeros(shape[:3]), jnp.zeros(shape[:3])
+    return KVCache(jnp.zeros(shape, jnp.int8), jnp.zeros(shape, jnp.int8), positions, *scales)
 
 
 @partial(jax.jit, static_argnames=("window", "cap"))
@@ -45,70 +72,87 @@ def cached_attention(
     """Attend over the cache and the new tokens, and keep the new tokens.
 
     Args:
-      queries, keys, values: (B, T, heads, K) of the new tokens, rotated and scaled.
-      positions: (B, T), one after the other in a row; -1 marks padding after them, neither kept nor seen.
-      cache: S slots; with a window, at least as many as it is wide, or as the sequence is long.
+      queries, keys, values: (R, T, heads, K) of the new tokens, rotated and scaled.
+      positions: (R, T), one after the other in a row; -1 marks padding after them, neither kept nor seen. Calls
+        that read a row of the cache more than once have a T of 1, and at most `SPARE` + 1 tokens for each row.
+      cache: S slots; with a window, `SPARE` more than it is wide, or as many as the sequence is long.
 
     Returns:
-      (B, T, H, K) and the cache with the new tokens in it.
+      (R, T, H, K) and the cache with the new tokens in it.
     """
-    if window is None or positions.shape[1] == 1:  # nothing still needed is overwritten
-        cache = _write(cache, keys, values, positions)
+    new = _stored(keys, values, positions, cache)
+    if window is None or positions.shape[1] <= 1 + SPARE:  # nothing still needed is overwritten
+        cache = _write(cache, new)
         return _attend_kept(queries, positions, cache, window, cap), cache
-    # A chunk's first queries still see keys that its last tokens push out of the ring: attend first.
-    visible = causal(positions, jnp.concatenate([cache.positions, positions], axis=1), window)
-    all_keys = jnp.concatenate([cache.keys, keys], axis=1)
-    all_values = jnp.concatenate([cache.values, values], axis=1)
-    mixed = attend(queries, all_keys, all_values, visible, cap)
-    return mixed, _write(cache, keys, values, positions)
+    # A longer chunk's first queries still see keys that its last tokens push out of the ring: attend first.
+    held = _rows_of(cache)
+    held = replace(held, positions=jnp.where(held.positions < positions[:, :1], held.positions, -1))
+    both = jax.tree.map(lambda old, fresh: jnp.concatenate([old, fresh], axis=1), held, new)
+    return _attend_all(queries, positions, both, window, cap), _write(cache, new)
+
+
+def _stored(keys: jax.Array, values: jax.Array, positions: jax.Array, cache: KVCache) -> KVCache:
+    """New tokens as the cache keeps them."""
+    if cache.scales is None:
+        return KVCache(keys.astype(cache.keys.dtype), values.astype(cache.values.dtype), positions)
+    (key_codes, key_scales), (value_codes, value_scales) = quantise_heads(keys), quantise_heads(values)
+    return KVCache(key_codes, value_codes, positions, key_scales, value_scales)
+
+
+def quantise_heads(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(..., K) floats as int8 codes, and (...) float32 scales: the largest value becomes 127 or -127."""
+    wide = x.astype(jnp.float32)
+    scales = jnp.max(jnp.abs(wide), axis=-1) / 127
+    codes = jnp.round(wide / jnp.where(scales > 0, scales, 1)[..., None])
+    return codes.astype(jnp.int8), scales
 
 
 def _attend_kept(
     queries: jax.Array, positions: jax.Array, cache: KVCache, window: int | None, cap: float | None
 ) -> jax.Array:
     def over_all_slots(queries: jax.Array, positions: jax.Array, cache: KVCache) -> jax.Array:
-        return attend(queries, cache.keys, cache.values, causal(positions, cache.positions, window), cap)
+        return _attend_all(queries, positions, _rows_of(cache), window, cap)
 
     def over_filled_slots(queries: jax.Array, positions: jax.Array, cache: KVCache) -> jax.Array:
-        wide = queries[:, 0].astype(jnp.float32)
-        at = positions[:, 0]
-        mixed = slot_attention(wide, cache.keys, cache.values, at, cache.positions, window, cap)
-        return mixed.astype(queries.dtype)[:, None]
+        wide = queries.astype(jnp.float32).reshape(-1, *queries.shape[2:])
+        tokens = _rows_of_tokens(cache, positions), positions.reshape(-1)
+        mixed = slot_attention(wide, cache.keys, cache.values, cache.scales, tokens, cache.positions, window, cap)
+        return mixed.reshape(queries.shape).astype(queries.dtype)
 
-    if positions.shape[1] > 1 or cache.keys.dtype != jnp.bfloat16 or not native.available():
+    if not native.available():
         return over_all_slots(queries, positions, cache)
     return jax.lax.platform_dependent(queries, positions, cache, cpu=over_filled_slots, default=over_all_slots)
 
 
-def _write(cache: KVCache, keys: jax.Array, values: jax.Array, positions: jax.Array) -> KVCache:
-    """The cache with new tokens in it. No scatter: XLA on the CPU widens a bfloat16 cache to float32 for one."""
-    new = KVCache(keys, values, positions)
-    if positions.shape[1] == 1:
-        return _write_token(cache, new)
-    return _write_chunk(cache, new)
+def _attend_all(
+    queries: jax.Array, positions: jax.Array, cache: KVCache, window: int | None, cap: float | None
+) -> jax.Array:
+    keys, values = cache.keys, cache.values
+    if cache.scales is not None:
+        keys = widen(keys, cache.key_scales).astype(queries.dtype)
+        values = widen(values, cache.value_scales).astype(queries.dtype)
+    return attend(queries, keys, values, causal(positions, cache.positions, window), cap)
 
 
-def _write_token(cache: KVCache, new: KVCache) -> KVCache:
-    at = new.positions[:, 0]
+def _write(cache: KVCache, new: KVCache) -> KVCache:
+    """The cache with (R, T) new tokens in it."""
+    rows, at = _rows_of_tokens(cache, new.positions), new.positions.reshape(-1)
+    whole = replace(cache, rows=None)
+    tokens = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), new)
+    old, form = jax.tree.flatten(whole)
+    arrays = tuple(old), tuple(jax.tree.leaves(tokens)), rows, at
+    written = jax.lax.platform_dependent(*arrays, cpu=slot_write, default=slot_scatter)
+    return replace(jax.tree.unflatten(form, written), rows=cache.rows)
 
-    def put(whole: jax.Array, tokens: jax.Array) -> jax.Array:
-        if whole.dtype != jnp.bfloat16:
-            return slot_write_reference(whole, tokens[:, 0], at)
-        return jax.lax.platform_dependent(whole, tokens[:, 0], at, cpu=slot_write, default=slot_write_reference)
 
-    return jax.tree.map(put, cache, new)
+def _rows_of(cache: KVCache) -> KVCache:
+    """What each row of a call reads."""
+    if cache.rows is None:
+        return cache
+    rows = cache.rows
+    return jax.tree.map(lambda whole: whole[rows], replace(cache, rows=None))
 
 
-def _write_chunk(cache: KVCache, new: KVCache) -> KVCache:
-    """Slot by slot, the newest token that belongs there. A row's positions follow each other, then comes padding."""
-    slots = jnp.arange(cache.positions.shape[1])
-    first, newest = new.positions[:, :1], jnp.max(new.positions, axis=1, keepdims=True)
-    position = newest - (newest - slots) % len(slots)  # the last one up to the newest that stands in this slot
-    fresh = (position >= first) & (first >= 0)
-    index = jnp.clip(position - first, 0, new.positions.shape[1] - 1)
-
-    def choose(old: jax.Array, token: jax.Array) -> jax.Array:
-        wide = (..., *(None,) * (old.ndim - 2))
-        return jnp.where(fresh[wide], jnp.take_along_axis(token, index[wide], axis=1), old)
-
-    return jax.tree.map(choose, cache, new)
+def _rows_of_tokens(cache: KVCache, positions: jax.Array) -> jax.Array:
+    rows = jnp.arange(len(positions), dtype=jnp.int32) if cache.rows is None else cache.rows
+    return jnp.repeat(rows, positions.shape[1])

@@ -1,7 +1,8 @@
 """Many requests served by one model: they join and leave between steps, and share the passes over its weights.
 
-Token ids only. A turn takes waiting requests into free rows, reads one chunk of one prompt, and
-chooses one token for every row that holds its whole text.
+Token ids only. A turn takes waiting requests into free rows, reads one chunk of one prompt, and makes
+one pass for all rows whose prompts are read: it reads the token chosen last in each, and guesses at what
+follows where those pay, and chooses the next.
 """
 
 import math
@@ -9,19 +10,26 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.inference.generate import choose_after
+from gemwright.inference.batch import Batch
+from gemwright.inference.guessing import Odds, Passes, plan
 from gemwright.inference.request import Finish, Request, Token
-from gemwright.inference.rows import copy_prefix, read_row
-from gemwright.inference.sampling import GREEDY, Filters, Sampling, knobs_of
-from gemwright.inference.session import CHUNKS, ContextFull, Session, chunk_length, padded, shared_prefix
+from gemwright.inference.rows import Caches, choose_next, copy_prefix, read_row
+from gemwright.inference.sampling import GREEDY, Filters, Sampling
+from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, chunk_length, padded, shared_prefix
+from gemwright.inference.speculative import MOST_GUESSES, PromptLookup, right_ones
 from gemwright.models.gemma import Config, Gemma
 
 _WORTH_COPYING = CHUNKS[0]  # tokens: fewer are computed as soon as copied
+
+_LENGTHS = (1, 4, 8, 16, 32)
+"""Tokens that a pass for all rows is compiled for, and the number of rows rounded up beyond these. Each is one more
+program, but what a pass costs grows with it."""
 
 
 @dataclass
@@ -29,7 +37,7 @@ class _Slot:
     """A row of the batch and whom it serves.
 
     Attributes:
-      wanted: what the row is to hold: the prompt and the tokens chosen so far.
+      wanted: the prompt and the tokens chosen so far; the row holds all but the last one before a token is chosen.
       taken: number of the admission that took it last; the least is the longest unused.
       searched: whether other rows were searched for the beginning of the prompt.
     """
@@ -39,17 +47,35 @@ class _Slot:
     wanted: list[int] = field(default_factory=list[int])
     taken: int = 0
     searched: bool = False
+    lookup: PromptLookup = field(default_factory=PromptLookup)
+    odds: Odds = field(default_factory=Odds)
+
+    def begin(self, request: Request, taken: int) -> None:
+        self.request, self.wanted, self.taken, self.searched = request, list(request.prompt), taken, False
+        self.lookup, self.odds = PromptLookup(), Odds()
+
+    @property
+    def count(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.wanted) - len(self.request.prompt) if self.request else 0
 
 
 class Engine:
     """Serves requests; `with Engine(...) as engine` does so in a thread of its own.
 
     Attributes:
-      prefilled: tokens computed for prompts so far; those shared with another request are not among them.
+      prefilled: tokens computed for prompts so far; those shared with another request are not among them, nor is
+        each prompt's last, which is read when a token is chosen.
     """
 
     def __init__(
-        self, weights: Gemma, config: Config, slots: int = 8, capacity: int = 2048, prefill_chunk: int = 64
+        self,
+        weights: Gemma,
+        config: Config,
+        slots: int = 8,
+        capacity: int = 2048,
+        prefill_chunk: int = 64,
+        cache_bits: int | None = None,
     ) -> None:
         """Take the memory for all rows.
 
@@ -58,6 +84,11 @@ class Engine:
           capacity: tokens of prompt and answer that a row holds.
           prefill_chunk: tokens of a prompt read between two decode steps, one of `CHUNKS`: more begin answers
             sooner, fewer hold up the answers that run less.
+          cache_bits: 8 keeps keys and values as int8, in half the memory; None as the weights are.
+
+        Raises:
+          MemoryShort: if the rows do not fit the memory that is free; says how much they need.
+          ValueError: if an argument is out of range.
         """
         if slots < 1 or capacity < 1 or prefill_chunk not in CHUNKS:
             raise ValueError(
@@ -66,7 +97,8 @@ class Engine:
             )
         self.limit = min(capacity, config.max_positions)
         self.prefilled = 0
-        self._session = Session(weights, config, slots, self.limit)
+        self._session = Session(weights, config, slots, self.limit, cache_bits)
+        self._passes = Passes(tuple(sorted({*_LENGTHS, -(-slots // 8) * 8})))
         self._chunk = prefill_chunk
         self._slots = [_Slot(row) for row in range(slots)]
         self._seen = np.zeros((slots, config.vocab_size), bool)
@@ -161,7 +193,7 @@ class Engine:
             best = min(free, key=lambda slot: slot.taken)
             shared = self._reusable(best.row, request.prompt)
         self._admissions += 1
-        best.request, best.wanted, best.taken, best.searched = request, list(request.prompt), self._admissions, False
+        best.begin(request, self._admissions)
         self._seen[best.row] = False
         self._seen[best.row, best.wanted] = True
         request.shared = shared
@@ -193,43 +225,74 @@ class Engine:
 
     def _read_chunk(self, slot: _Slot) -> None:
         session, held = self._session, self._session.tokens[slot.row]
-        length = chunk_length(min(len(slot.wanted) - len(held), self._chunk))
-        new = slot.wanted[len(held) : len(held) + length]
+        length = chunk_length(min(len(slot.wanted) - 1 - len(held), self._chunk))
+        new = slot.wanted[len(held) : -1][:length]
         ids, positions = padded([new], [len(held)], length)
-        session.state = read_row(session.weights, session.state, jnp.int32(slot.row), ids, positions, session.config)
-        jax.block_until_ready(session.state.last)  # so that what goes wrong is laid to this request
+        self._keep(read_row(session.weights, session.state.caches, jnp.int32(slot.row), ids, positions, session.config))
+        jax.block_until_ready(session.state.caches)  # so that what goes wrong is laid to this request
         held.extend(new)
         self.prefilled += len(new)
 
     def _decode(self) -> None:
-        """One token for each row that holds its whole text."""
+        """At least one token for each row whose prompt is read."""
         ready = [slot for slot in self._slots if slot.request is not None and self._is_whole(slot)]
         if not ready:
             return
         try:
-            tokens, scores = self._choose(ready)
-            ids, values = np.asarray(tokens).tolist(), np.asarray(scores).tolist()
-            running = [False] * len(self._slots)
-            for slot in ready:
-                running[slot.row] = self._hand_out(slot, Token(ids[slot.row], values[slot.row]))
-            if any(running):
-                self._session.step(tokens, running)
+            begin = self._passes.clock()
+            guesses = self._guess(ready)
+            length = self._passes.length_for(len(ready) + sum(map(len, guesses)))
+            tokens, scores = self._choose(ready, guesses, length)
+            self._passes.record(length, self._passes.clock() - begin)
+            at = 0
+            for slot, guessed in zip(ready, guesses, strict=True):
+                part = slice(at, at + 1 + len(guessed))
+                self._take_in(slot, guessed, right_ones(guessed, tokens[part], scores[part]))
+                at += 1 + len(guessed)
         except Exception as error:  # of which row it is cannot be told
             self._fail(ready, error)
 
-    def _choose(self, ready: list[_Slot]) -> tuple[jax.Array, jax.Array]:
-        samplings, counts = [GREEDY] * len(self._slots), np.zeros(len(self._slots), np.int32)
-        for slot in ready:
+    def _guess(self, ready: list[_Slot]) -> list[list[int]]:
+        """What each text looks like going on with, as far as reading it pays."""
+        found = [self._look_up(slot) for slot in ready]
+        counts = plan(self._passes, [slot.odds.share for slot in ready], list(map(len, found)))
+        return [guesses[:count] for guesses, count in zip(found, counts, strict=True)]
+
+    def _look_up(self, slot: _Slot) -> list[int]:
+        assert slot.request is not None
+        request = slot.request
+        most = min(MOST_GUESSES, request.max_new_tokens - slot.count - 1, self.limit - len(slot.wanted))
+        found = slot.lookup.propose(slot.wanted, most, slot.count, request.sampling) if most > 0 else []
+        return list(takewhile(lambda token: token not in request.stop_ids, found))
+
+    def _choose(self, ready: list[_Slot], guesses: list[list[int]], length: int) -> tuple[list[int], list[float]]:
+        """Read each row's last token and its guesses; returns the token after each, and its log-probability."""
+        session, batch = self._session, Batch(length)
+        for slot, guessed in zip(ready, guesses, strict=True):
             assert slot.request is not None
-            samplings[slot.row] = slot.request.sampling
-            counts[slot.row] = len(slot.wanted) - len(slot.request.prompt)
-        filters = Filters.union(sampling.filters for sampling in samplings)
-        seen = jnp.array(self._seen) if filters.penalty else None
-        knobs = knobs_of(samplings, [sampling.seed for sampling in samplings if isinstance(sampling.seed, int)])
-        session = self._session
-        return choose_after(
-            session.weights, session.state.last, seen, jnp.asarray(counts), knobs, session.config, filters
-        )
+            batch.add(slot.row, [slot.wanted[-1], *guessed], len(slot.wanted) - 1, slot.count, slot.request.sampling)
+        filters = Filters.union(sampling.filters for sampling in batch.samplings)
+        caches, _, tokens, scores = choose_next(
+            session.weights, session.state.caches, jnp.asarray(batch.rows), jnp.asarray(batch.tokens[:, None]),
+            jnp.asarray(batch.positions[:, None]), jnp.array(self._seen) if filters.penalty else None,
+            jnp.asarray(batch.counts), batch.knobs(), session.config, filters,
+        )  # fmt: skip
+        self._keep(caches)
+        return np.asarray(tokens).tolist(), np.asarray(scores).tolist()
+
+    def _keep(self, caches: Caches) -> None:
+        self._session.state = Sequences(caches, self._session.state.last)
+
+    def _take_in(self, slot: _Slot, guesses: list[int], new: list[tuple[int, float]]) -> None:
+        """Hand out what was chosen: the row holds all of it but the last."""
+        self._session.tokens[slot.row].extend([slot.wanted[-1], *guesses[: len(new) - 1]])
+        if guesses:
+            slot.odds.record(len(guesses), len(new) - 1)
+        else:
+            slot.odds.rest(1)
+        for token, score in new:
+            if not self._hand_out(slot, Token(token, score)):
+                return
 
     def _hand_out(self, slot: _Slot, token: Token) -> bool:
         """Whether the row goes on after this token."""
@@ -248,21 +311,22 @@ class Engine:
     def _finish(self, slot: _Slot, request: Request) -> Finish | None:
         if slot.wanted[-1] in request.stop_ids:
             return "stop"
-        full = len(self._session.tokens[slot.row]) >= self.limit
-        return "length" if full or len(slot.wanted) - len(request.prompt) >= request.max_new_tokens else None
+        full = len(slot.wanted) > self.limit
+        return "length" if full or slot.count >= request.max_new_tokens else None
 
     def _is_whole(self, slot: _Slot) -> bool:
-        return len(self._session.tokens[slot.row]) == len(slot.wanted)
+        """Whether all but the last token is read, which is read when the next one is chosen."""
+        return len(self._session.tokens[slot.row]) == len(slot.wanted) - 1
 
     def _reusable(self, row: int, wanted: Sequence[int]) -> int:
-        """How many tokens of a text a row can lend. The last one is read anew, for its logits."""
+        """How many tokens of a text a row can lend, the last one never: it is read when a token is chosen."""
         held = self._session.tokens[row]
         shared = shared_prefix(held, wanted[:-1])
         return shared if shared == len(held) or len(held) <= self._session.goes_back_from else 0
 
     def _hold_prefix(self, source: int, target: int, length: int) -> None:
         session = self._session
-        session.state = copy_prefix(session.state, jnp.int32(source), jnp.int32(target), jnp.int32(length))
+        self._keep(copy_prefix(session.state.caches, jnp.int32(source), jnp.int32(target), jnp.int32(length)))
         session.tokens[target] = session.tokens[source][:length]
 
     def _fail(self, slots: Sequence[_Slot], error: Exception) -> None:

@@ -1,45 +1,103 @@
-"""One row of a batch on the device. Which row is data, so that all rows share a program."""
+"""Single rows of a batch on the device. Which rows is data, so that all share a program."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from gemwright.core.cache import KVCache
-from gemwright.inference.session import Sequences, read
+from gemwright.inference.sampling import Filters, Knobs, choose
 from gemwright.models.gemma import Config, Gemma
 
+Caches = tuple[KVCache, ...]
 
-@partial(jax.jit, static_argnames="config", donate_argnames="state")
+
+@partial(jax.jit, static_argnames="config", donate_argnames="caches")
 def read_row(
-    weights: Gemma, state: Sequences, row: jax.Array, tokens: jax.Array, positions: jax.Array, config: Config
-) -> Sequences:
-    """The state after (1, T) more tokens in one row; computes nothing for the rows beside it."""
-    return _put(state, row, read(weights, _take(state, row), tokens, positions, config))
+    weights: Gemma, caches: Caches, row: jax.Array, tokens: jax.Array, positions: jax.Array, config: Config
+) -> Caches:
+    """The caches with (1, T) more tokens in one row; computes nothing for the rows beside it."""
+    _, caches = _read(weights, caches, row[None], tokens, positions, config)
+    return caches
 
 
-@partial(jax.jit, donate_argnames="state")
-def copy_prefix(state: Sequences, source: jax.Array, target: jax.Array, length: jax.Array) -> Sequences:
-    """The state whose row `target` holds the first `length` tokens of `source` and nothing else.
+@partial(jax.jit, static_argnames=("config", "filters"), donate_argnames="caches")
+def choose_next(
+    weights: Gemma,
+    caches: Caches,
+    rows: jax.Array | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    seen: jax.Array | None,
+    counts: jax.Array,
+    knobs: Knobs,
+    config: Config,
+    filters: Filters,
+) -> tuple[Caches, jax.Array, jax.Array, jax.Array]:
+    """Read tokens, each into its row, and choose the one after each of them.
+
+    Tokens of one row stand beside each other, at positions one after the other: what was chosen last and
+    guesses at what follows. The caches keep wrong guesses, which nobody sees.
+
+    Args:
+      rows: (N,) of the batch, for tokens (N, 1); None for tokens (B, T) of all rows.
+      tokens, positions: (N, 1) or (B, T); -1 marks padding.
+      seen: (B, V) booleans, tokens of each row's text before these; needed for the penalty alone.
+      counts: (N,) or (B * T,), tokens of the answer up to and with each.
+      knobs: likewise.
+
+    Returns:
+      the caches; and for each of the N or B * T tokens the hidden state (., D), the token chosen after it, and that
+      one's log-probability.
+    """
+    of_tokens = jnp.repeat(jnp.arange(len(tokens)) if rows is None else rows, tokens.shape[1])
+    hidden, caches = _read(weights, caches, rows, tokens, positions, config)
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    if seen is not None:
+        seen = _seen_after(seen, of_tokens, tokens.reshape(-1), positions.reshape(-1) >= 0)
+    chosen, scores = choose(weights.logits(hidden, config), seen, counts, knobs, filters)
+    return caches, hidden, chosen, scores
+
+
+def _read(
+    weights: Gemma, caches: Caches, rows: jax.Array | None, tokens: jax.Array, positions: jax.Array, config: Config
+) -> tuple[jax.Array, Caches]:
+    placed = tuple(replace(cache, rows=rows) for cache in caches)
+    hidden, kept = weights(tokens, config, positions=positions, cache=placed)
+    assert kept is not None
+    return hidden, tuple(replace(cache, rows=None) for cache in kept)
+
+
+def _seen_after(seen: jax.Array, rows: jax.Array, tokens: jax.Array, real: jax.Array) -> jax.Array:
+    """(N, V): the tokens seen in each one's row up to it."""
+    index = jnp.arange(len(tokens))
+    before = (rows[:, None] == rows) & (index[:, None] >= index) & real
+    return seen[rows].at[index[:, None], tokens].max(before)
+
+
+@partial(jax.jit, donate_argnames="caches")
+def copy_prefix(caches: Caches, source: jax.Array, target: jax.Array, length: jax.Array) -> Caches:
+    """The caches whose row `target` holds the first `length` tokens of `source` and nothing else.
 
     With the row itself as source it cuts the row. What is cut becomes zero: an attention share of 0
     would not hide a value that is not a number.
     """
-    row = _take(state, source)
-    return _put(state, target, Sequences(tuple(_cut(cache, length) for cache in row.caches), row.last))
+
+    def put(whole: jax.Array, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, target, 0)
+
+    return tuple(jax.tree.map(put, cache, _cut(_take(cache, source), length)) for cache in caches)
 
 
-def _take(state: Sequences, row: jax.Array) -> Sequences:
-    return jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, row, 1), state)
-
-
-def _put(state: Sequences, row: jax.Array, part: Sequences) -> Sequences:
-    return jax.tree.map(lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, row, 0), state, part)
+def _take(cache: KVCache, row: jax.Array) -> KVCache:
+    return jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, row, 1), cache)
 
 
 def _cut(cache: KVCache, length: jax.Array) -> KVCache:
     kept = (cache.positions >= 0) & (cache.positions < length)
-    wide = kept[:, :, None, None]
-    return KVCache(
-        jnp.where(wide, cache.keys, 0), jnp.where(wide, cache.values, 0), jnp.where(kept, cache.positions, -1)
-    )
+
+    def zero(part: jax.Array) -> jax.Array:
+        return jnp.where(kept[(..., *(None,) * (part.ndim - 2))], part, jnp.zeros((), part.dtype))
+
+    return replace(jax.tree.map(zero, cache), positions=jnp.where(kept, cache.positions, -1))

@@ -5,6 +5,7 @@ sizes, whatever the length of a prompt.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 
 from gemwright.core.cache import KVCache, empty_cache
 from gemwright.core.module import module
+from gemwright.inference.memory import MemoryShort, check_room
 from gemwright.models.gemma import Config, Gemma, cache_slots
 
 CHUNKS = (16, 64, 256)
@@ -41,13 +43,20 @@ class ContextFull(ValueError):
 class Session:
     """Rows of token ids with their cache, for one model."""
 
-    def __init__(self, weights: Gemma, config: Config, rows: int, capacity: int = 0) -> None:
+    def __init__(
+        self, weights: Gemma, config: Config, rows: int, capacity: int = 0, cache_bits: int | None = None
+    ) -> None:
         """Start with empty rows.
 
         Args:
           capacity: tokens expected; the cache grows beyond them when it must.
+          cache_bits: 8 keeps keys and values as int8 with a scale for each head of a token; None as the weights are.
+
+        Raises:
+          MemoryShort: if the cache does not fit the memory that is free; says how much it needs.
+          ValueError: if `cache_bits` is another number.
         """
-        self.weights, self.config, self.rows = weights, config, rows
+        self.weights, self.config, self.rows, self.cache_bits = weights, config, rows, cache_bits
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.capacity = self._bucket(max(capacity, 1))
         self.state = self._empty()
@@ -107,8 +116,9 @@ class Session:
 
     @property
     def goes_back_from(self) -> int:
-        """The longest row that can be cut anywhere: in a longer one some layer's ring has turned."""
-        return min(cache.keys.shape[1] for cache in self.state.caches)
+        """The longest row that can be cut anywhere: in a longer one some layer's ring may have turned."""
+        windows = [window for window in self.config.windows if window is not None]
+        return min(windows, default=self.config.max_positions)
 
     def clear(self) -> None:
         """Empty all rows, in a new cache."""
@@ -133,24 +143,31 @@ class Session:
         return min(capacity, max(self.config.max_positions, 1))
 
     def reserve(self, needed: int) -> None:
-        """Make room for rows of this many tokens; raises ContextFull if the model has none."""
+        """Make room for rows of this many tokens; raises ContextFull or MemoryShort if there is none."""
         if needed > self.config.max_positions:
             raise ContextFull(f"the context of {self.config.max_positions} tokens is full")
         if needed > self.capacity:
-            self.capacity = self._bucket(needed)
-            grown = self._empty()
+            before, self.capacity = self.capacity, self._bucket(needed)
+            try:
+                grown = self._empty()
+            except MemoryShort:
+                self.capacity = before
+                raise
             caches = tuple(_move(old, new) for old, new in zip(self.state.caches, grown.caches, strict=True))
             self.state = Sequences(caches, self.state.last)
 
     def _empty(self) -> Sequences:
-        return _empty(self.rows, self.capacity, self.config, self.weights.embedding.dtype)
+        sizes = (self.rows, self.capacity, self.config, self.weights.embedding.dtype, self.cache_bits)
+        shapes = jax.eval_shape(lambda: _empty(*sizes))
+        check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)), self.rows, self.capacity)
+        return _empty(*sizes)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _empty(rows: int, capacity: int, config: Config, dtype: jnp.dtype) -> Sequences:
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _empty(rows: int, capacity: int, config: Config, dtype: jnp.dtype, bits: int | None) -> Sequences:
     """One program for all arrays: a fresh process compiles none for each."""
     slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
-    caches = tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype) for size in slots)
+    caches = tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype, bits) for size in slots)
     return Sequences(caches, jnp.zeros((rows, config.embed_dim), dtype))
 
 
@@ -194,15 +211,11 @@ def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _forget(cache: KVCache, length: int) -> KVCache:
     """The cache without the positions from `length` on."""
-    return KVCache(cache.keys, cache.values, jnp.where(cache.positions < length, cache.positions, -1))
+    return replace(cache, positions=jnp.where(cache.positions < length, cache.positions, -1))
 
 
 @partial(jax.jit, donate_argnums=1)
 def _move(old: KVCache, new: KVCache) -> KVCache:
     """Copy a cache into a larger one. A cache only grows before its ring turns, so slots keep their places."""
     slots = old.keys.shape[1]
-    return KVCache(
-        new.keys.at[:, :slots].set(old.keys),
-        new.values.at[:, :slots].set(old.values),
-        new.positions.at[:, :slots].set(old.positions),
-    )
+    return jax.tree.map(lambda whole, part: whole.at[:, :slots].set(part), new, old)

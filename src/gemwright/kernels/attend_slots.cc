@@ -1,4 +1,4 @@
-// Attention of one query over some slots of a cache: only those that it sees are read.
+// Attention of some tokens over some slots of a cache: only those that one of them sees are read.
 //
 // CMake compiles this file once for each instruction set, under the name given by ATTEND_SLOTS.
 #include "attend_slots.h"
@@ -8,6 +8,7 @@
 namespace {
 
 constexpr float kLeast = -87.0f;  // its exponential is the smallest normal float
+constexpr float kNothing = -3.0e38f;  // the score of what is not seen
 
 // Of the polynomial for e^x - 1 - x, over x squared (Cephes, expf.c).
 constexpr float kCoefficients[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
@@ -37,105 +38,149 @@ inline bool sees(const SlotAttention& a, int32_t at, int32_t position) {
   return position >= 0 && position <= at && (a.window == 0 || int64_t{position} > int64_t{at} - a.window);
 }
 
-// Scores of kHeads heads with kSlots slots.
-template <int kHeads, int kSlots>
-void score(const SlotAttention& a, const float* queries, const uint16_t* const* keys, float* scores) {
-  Floats sums[kHeads][kSlots] = {};
+// The slots of a part that one of its tokens sees.
+template <class Number>
+struct Seen {
+  const Number *keys[kSlotsTogether], *values[kSlotsTogether];
+  int64_t places[kSlotsTogether];  // of (B, S, G), for the scales
+  int32_t positions[kSlotsTogether];
+  int count = 0;
+};
+
+template <class Number>
+void find(const SlotAttention& a, const SlotPart& part, Seen<Number>& seen) {
+  for (int64_t slot = part.first; slot < part.last; ++slot) {
+    const int32_t position = a.positions[part.row * a.slots + slot];
+    bool any = false;
+    for (int64_t token = part.first_token; token < part.last_token; ++token) any |= sees(a, a.at[token], position);
+    if (!any) continue;
+    const int64_t place = (part.row * a.slots + slot) * a.groups + part.group;
+    seen.keys[seen.count] = static_cast<const Number*>(a.keys) + place * a.size;
+    seen.values[seen.count] = static_cast<const Number*>(a.values) + place * a.size;
+    seen.places[seen.count] = place;
+    seen.positions[seen.count++] = position;
+  }
+}
+
+// Scores of kQueries heads with kSlots slots.
+template <int kQueries, int kSlots, class Number>
+void score(const SlotAttention& a, const float* const* queries, const Number* const* keys, float* scores) {
+  Floats sums[kQueries][kSlots] = {};
   int64_t i = 0;
   for (; i + kLanes <= a.size; i += kLanes) {
     Floats key[kSlots];
     for (int s = 0; s < kSlots; ++s) key[s] = widen(keys[s] + i);
-    for (int h = 0; h < kHeads; ++h) {
-      const Floats query = load(queries + h * a.size + i);
-      for (int s = 0; s < kSlots; ++s) sums[h][s] += query * key[s];
+    for (int q = 0; q < kQueries; ++q) {
+      const Floats query = load(queries[q] + i);
+      for (int s = 0; s < kSlots; ++s) sums[q][s] += query * key[s];
     }
   }
-  for (int h = 0; h < kHeads; ++h) {
+  for (int q = 0; q < kQueries; ++q) {
     for (int s = 0; s < kSlots; ++s) {
-      float sum = total(sums[h][s]);
-      for (int64_t j = i; j < a.size; ++j) sum += queries[h * a.size + j] * widen_one(keys[s][j]);
-      scores[h * kSlotsTogether + s] = sum;
+      float sum = total(sums[q][s]);
+      for (int64_t j = i; j < a.size; ++j) sum += queries[q][j] * widen_one(keys[s][j]);
+      scores[q * kSlotsTogether + s] = sum;
     }
   }
 }
 
-// Scores to exponentials of their distances from the largest; returns the largest and their sum.
-void weigh(const SlotAttention& a, int count, float* scores, float* largest, float* sum) {
-  for (int s = count; s % kLanes; ++s) scores[s] = scores[0];  // room is a multiple of every vector
-  float most = -3.0e38f;
-  for (int s = 0; s < count; s += kLanes) {
-    Floats some = load(scores + s);
-    if (a.cap > 0) some = capped(some, a.cap);
-    store(scores + s, some);
-    for (int lane = 0; lane < kLanes; ++lane) most = some[lane] > most ? some[lane] : most;
+// Scores of one query to exponentials of their distances from the largest; gives the largest and their sum.
+template <class Number>
+void weigh(const SlotAttention& a, const Seen<Number>& seen, int32_t at, float* scores, float* largest, float* sum) {
+  const int count = seen.count;
+  if (a.cell == Cell::kInt8)
+    for (int s = 0; s < count; ++s) scores[s] *= a.key_scales[seen.places[s]];
+  for (int s = count; s % kLanes; ++s) scores[s] = 0;  // room is a multiple of every vector
+  if (a.cap > 0)
+    for (int s = 0; s < count; s += kLanes) store(scores + s, capped(load(scores + s), a.cap));
+  float most = kNothing;
+  for (int s = 0; s < count; ++s) {
+    scores[s] = sees(a, at, seen.positions[s]) ? scores[s] : kNothing;
+    most = scores[s] > most ? scores[s] : most;
   }
+  for (int s = 0; s < count; s += kLanes) store(scores + s, exponential(load(scores + s) - most));
   float whole = 0;
-  for (int s = 0; s < count; s += kLanes) {
-    store(scores + s, exponential(load(scores + s) - most));
-    for (int lane = 0; lane < kLanes && s + lane < count; ++lane) whole += scores[s + lane];
+  for (int s = 0; s < count; ++s) {
+    scores[s] = sees(a, at, seen.positions[s]) ? scores[s] : 0.0f;
+    whole += scores[s];
   }
+  if (a.cell == Cell::kInt8)
+    for (int s = 0; s < count; ++s) scores[s] *= a.value_scales[seen.places[s]];
   *largest = most;
   *sum = whole;
 }
 
-// Values weighted for kHeads heads.
-template <int kHeads>
-void mix(const SlotAttention& a, int count, const float* scores, const uint16_t* const* values, float* out) {
-  const int64_t stride = a.size + 2;
-  int64_t i = 0;
-  for (; i + kLanes <= a.size; i += kLanes) {
-    Floats sums[kHeads] = {};
-    for (int s = 0; s < count; ++s) {
-      const Floats value = widen(values[s] + i);
-      for (int h = 0; h < kHeads; ++h) sums[h] += value * scores[h * kSlotsTogether + s];
+// Values weighted for kQueries heads, in kWide vectors at once.
+template <int kQueries, int kWide, class Number>
+int64_t mix_vectors(const SlotAttention& a, const Seen<Number>& seen, const float* scores, int64_t i, float* out) {
+  for (; i + kWide * kLanes <= a.size; i += kWide * kLanes) {
+    Floats sums[kQueries][kWide] = {};
+    for (int s = 0; s < seen.count; ++s) {
+      Floats value[kWide];
+      for (int w = 0; w < kWide; ++w) value[w] = widen(seen.values[s] + i + w * kLanes);
+      for (int q = 0; q < kQueries; ++q)
+        for (int w = 0; w < kWide; ++w) sums[q][w] += value[w] * scores[q * kSlotsTogether + s];
     }
-    for (int h = 0; h < kHeads; ++h) store(out + h * stride + 2 + i, sums[h]);
+    for (int q = 0; q < kQueries; ++q)
+      for (int w = 0; w < kWide; ++w) store(out + q * (a.size + 2) + 2 + i + w * kLanes, sums[q][w]);
   }
+  return i;
+}
+
+template <int kQueries, class Number>
+void mix(const SlotAttention& a, const Seen<Number>& seen, const float* scores, float* out) {
+  int64_t i = mix_vectors<kQueries, 2>(a, seen, scores, 0, out);
+  i = mix_vectors<kQueries, 1>(a, seen, scores, i, out);
   for (; i < a.size; ++i) {
-    for (int h = 0; h < kHeads; ++h) {
+    for (int q = 0; q < kQueries; ++q) {
       float sum = 0;
-      for (int s = 0; s < count; ++s) sum += widen_one(values[s][i]) * scores[h * kSlotsTogether + s];
-      out[h * stride + 2 + i] = sum;
+      for (int s = 0; s < seen.count; ++s) sum += widen_one(seen.values[s][i]) * scores[q * kSlotsTogether + s];
+      out[q * (a.size + 2) + 2 + i] = sum;
     }
   }
 }
 
-template <int kHeads>
-void some_heads(const SlotAttention& a, int count, const float* queries, const uint16_t* const* keys,
-                const uint16_t* const* values, float* scores, float* out) {
-  int s = 0;
-  for (; s + 2 <= count; s += 2) score<kHeads, 2>(a, queries, keys + s, scores + s);
-  if (s < count) score<kHeads, 1>(a, queries, keys + s, scores + s);
-  for (int h = 0; h < kHeads; ++h) {
-    float* result = out + h * (a.size + 2);
-    weigh(a, count, scores + h * kSlotsTogether, result, result + 1);
+// Queries first to first + kQueries of the part, counted over tokens and then heads.
+template <int kQueries, class Number>
+void some_queries(const SlotAttention& a, const SlotPart& part, const Seen<Number>& seen, int64_t first) {
+  const float* queries[kQueries];
+  float scores[kQueries * kSlotsTogether];
+  float* out = part.out + first * (a.size + 2);
+  for (int q = 0; q < kQueries; ++q) {
+    const int64_t token = part.first_token + (first + q) / a.heads, head = (first + q) % a.heads;
+    queries[q] = a.queries + ((token * a.groups + part.group) * a.heads + head) * a.size;
   }
-  mix<kHeads>(a, count, scores, values, out);
+  int s = 0;
+  for (; s + 2 <= seen.count; s += 2) score<kQueries, 2>(a, queries, seen.keys + s, scores + s);
+  if (s < seen.count) score<kQueries, 1>(a, queries, seen.keys + s, scores + s);
+  for (int q = 0; q < kQueries; ++q) {
+    float* result = out + q * (a.size + 2);
+    const int32_t at = a.at[part.first_token + (first + q) / a.heads];
+    weigh(a, seen, at, scores + q * kSlotsTogether, result, result + 1);
+  }
+  mix<kQueries>(a, seen, scores, out);
+}
+
+template <class Number>
+void attend(const SlotAttention& a, const SlotPart& part) {
+  Seen<Number> seen;
+  find(a, part, seen);
+  const int64_t queries = (part.last_token - part.first_token) * a.heads;
+  if (seen.count == 0) {
+    for (int64_t q = 0; q < queries; ++q) part.out[q * (a.size + 2) + 1] = 0;
+    return;
+  }
+  int64_t q = 0;
+  for (; q + 4 <= queries; q += 4) some_queries<4>(a, part, seen, q);
+  for (; q < queries; ++q) some_queries<1>(a, part, seen, q);
 }
 
 }  // namespace
 
 void ATTEND_SLOTS(const SlotAttention& a, const SlotPart& part) {
-  const uint16_t *keys[kSlotsTogether], *values[kSlotsTogether];
-  int count = 0;
-  for (int64_t slot = part.first; slot < part.last; ++slot) {
-    const int64_t place = part.row * a.slots + slot;
-    if (!sees(a, a.at[part.row], a.positions[place])) continue;
-    keys[count] = a.keys + (place * a.groups + part.group) * a.size;
-    values[count++] = a.values + (place * a.groups + part.group) * a.size;
-  }
-  if (count == 0) {
-    std::memset(part.out, 0, size_t(a.heads * (a.size + 2)) * sizeof(float));
-    return;
-  }
-  const float* queries = a.queries + (part.row * a.groups + part.group) * a.heads * a.size;
-  int64_t h = 0;
-  for (; h < a.heads; h += h + 4 <= a.heads ? 4 : 1) {
-    float *scores = part.scores + h * kSlotsTogether, *out = part.out + h * (a.size + 2);
-    if (h + 4 <= a.heads) {
-      some_heads<4>(a, count, queries + h * a.size, keys, values, scores, out);
-    } else {
-      some_heads<1>(a, count, queries + h * a.size, keys, values, scores, out);
-    }
+  switch (a.cell) {
+    case Cell::kBFloat16: return attend<uint16_t>(a, part);
+    case Cell::kFloat: return attend<float>(a, part);
+    case Cell::kInt8: return attend<int8_t>(a, part);
   }
 }

@@ -25,6 +25,7 @@ constexpr int kLanes = 4;
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
 inline Floats load(const float* from) {
   Floats values;
@@ -59,6 +60,26 @@ inline float widen_one(uint16_t half) {
   std::memcpy(&value, &word, sizeof value);
   return value;
 }
+
+inline Floats widen(const float* from) { return load(from); }
+
+inline float widen_one(float value) { return value; }
+
+inline Floats widen(const int8_t* from) {
+#if defined(__AVX512F__)
+  __m128i bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return (Floats)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
+  Bytes bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(bytes, Floats);
+#endif
+}
+
+inline float widen_one(int8_t value) { return float(value); }
 
 inline float total(Floats values) {
   float sum = 0;

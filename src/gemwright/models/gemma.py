@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.cache import KVCache, cached_attention
+from gemwright.core.cache import SPARE, KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
@@ -270,9 +270,9 @@ class Gemma:
 
 
 def cache_slots(config: Config, layer: int, capacity: int) -> int:
-    """Slots of a layer's cache for sequences of up to `capacity` tokens: a window needs no more."""
+    """Slots of a layer's cache for sequences of up to `capacity` tokens: a window and some to spare are enough."""
     window = config.window(layer)
-    return capacity if window is None else min(capacity, window)
+    return capacity if window is None else min(capacity, window + SPARE)
 
 
 # ------------------------------------------------------------------------------------ name table

@@ -1,0 +1,34 @@
+"""The tokens of one pass for several rows, side by side, in arrays of a compiled length."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gemwright.inference.sampling import GREEDY, Knobs, Sampling, knobs_of
+
+
+class Batch:
+    """Filled from the front; what is left over is padding.
+
+    Attributes:
+      rows, tokens, positions, counts: (length,) int32, as `choose_next` takes them.
+      samplings: one a token.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.rows, self.tokens, self.counts = (np.zeros(length, np.int32) for _ in range(3))
+        self.positions = np.full(length, -1, np.int32)
+        self.samplings: list[Sampling] = [GREEDY] * length
+        self._filled = 0
+
+    def add(self, row: int, tokens: Sequence[int], position: int, count: int, sampling: Sampling) -> None:
+        """Tokens of one row that stand at `position` and after, the first after `count` tokens of the answer."""
+        part = slice(self._filled, self._filled + len(tokens))
+        self.rows[part], self.tokens[part] = row, tokens
+        self.positions[part] = np.arange(position, position + len(tokens))
+        self.counts[part] = np.arange(count, count + len(tokens))
+        self.samplings[part] = [sampling] * len(tokens)
+        self._filled += len(tokens)
+
+    def knobs(self) -> Knobs:
+        return knobs_of(self.samplings, [one.seed for one in self.samplings if isinstance(one.seed, int)])
