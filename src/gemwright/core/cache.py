@@ -1,7 +1,6 @@
 """Keys and values kept between calls. A layer with a window keeps a ring of that many tokens and some to spare."""
 
 from dataclasses import replace
-
 from functools import partial
 
 import jax

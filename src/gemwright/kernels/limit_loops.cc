@@ -74,8 +74,10 @@ uint32_t int_products(const uint8_t* codes, const int8_t* x, int64_t rounds) {
         OPAQUE(a[1]);
         for (auto& pair : pairs) {
           pair = _mm256_add_epi16(pair, _mm256_maddubs_epi16(a[0], b[0]));
+          OPAQUE(pair);  // or GCC adds in another order, and keeps products in memory for it
           OPAQUE(b[0]);
           pair = _mm256_add_epi16(pair, _mm256_maddubs_epi16(a[1], b[1]));
+          OPAQUE(pair);
           OPAQUE(b[1]);
         }
       }

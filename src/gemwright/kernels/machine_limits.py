@@ -20,7 +20,7 @@ PAIRS, REPEATS = 64, 64
 """A round of products is `PAIRS` multiply-adds, `REPEATS` times."""
 
 _LINE = 64  # bytes
-_ROUNDS = 4096  # of each chunk: some milliseconds
+_ROUNDS = 1 << 17  # of each chunk: some milliseconds, beside which waking a thread is nothing
 _TRIES = 5
 
 
