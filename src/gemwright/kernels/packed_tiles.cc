@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kVectors = BITS == 4 ? 4 : 8;           // of 64 bytes, a group
 constexpr int64_t kGroupBytes = 64 * kVectors;
-constexpr int64_t kAhead = 4096;                      // bytes of codes asked for before they are needed
+constexpr int64_t kAhead = 4096;                      // bytes of codes asked for before the only pass over them
 
 // What the tokens of a block have in one group.
 struct Group {
@@ -212,9 +212,23 @@ inline void keep(const PackedProduct& p, int64_t tile, int64_t token, const Floa
   }
 }
 
-// A tile with kTokens tokens from `token`. Only the first tokens read the codes from memory.
+// Codes of the next tile, asked for evenly during all passes over this one: memory would be idle after the
+// first pass. With one pass, and at a first tile, codes are asked for nearby: the processor's own
+// prefetching stops at the end of each page.
+struct Ahead {
+  const uint8_t* codes;  // or nullptr
+  int64_t passes, steps;
+
+  void ask() {
+    if (codes == nullptr || steps++ % passes) return;
+    for (int line = 0; line < kVectors; ++line) __builtin_prefetch(codes + 64 * line, 0, 2);
+    codes += kGroupBytes;
+  }
+};
+
+// A tile with kTokens tokens from `token`.
 template <int kTokens>
-void block(const PackedProduct& p, int64_t tile, int64_t token) {
+void block(const PackedProduct& p, int64_t tile, int64_t token, bool near, Ahead& ahead) {
   Floats sums[kTokens][kParts];
   for (int t = 0; t < kTokens; ++t)
     for (int part = 0; part < kParts; ++part) sums[t][part] = zeros();
@@ -222,9 +236,10 @@ void block(const PackedProduct& p, int64_t tile, int64_t token) {
   const uint8_t* codes = p.codes + tile * p.groups * kGroupBytes;
   const uint16_t* scales = p.scales + tile * p.groups * kTileRows;
   for (int64_t g = 0; g < p.groups; ++g) {
-    if (token == 0) {  // the processor's own prefetching stops at the end of each page
+    if (near) {
       for (int line = 0; line < kVectors; ++line) __builtin_prefetch(codes + kAhead + 64 * line);
     }
+    ahead.ask();
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
     if constexpr (kTokens > 2) asm volatile("" : "+m"(sums));  // a group's own sums need the registers
 #endif
@@ -238,13 +253,18 @@ void block(const PackedProduct& p, int64_t tile, int64_t token) {
 
 // The first tokens bring the tile into the cache, where the next ones find it.
 template <int kTokens>
-void all_tokens(const PackedProduct& p, int64_t tile, int64_t token) {
-  for (; token + kTokens <= p.n; token += kTokens) block<kTokens>(p, tile, token);
-  if constexpr (kTokens > 1) all_tokens<kTokens - 1>(p, tile, token);
+void all_tokens(const PackedProduct& p, int64_t tile, int64_t token, bool near, Ahead& ahead) {
+  for (; token + kTokens <= p.n; token += kTokens) block<kTokens>(p, tile, token, near && token == 0, ahead);
+  if constexpr (kTokens > 1) all_tokens<kTokens - 1>(p, tile, token, near, ahead);
 }
 
 }  // namespace
 
-void PACKED_TILES(const PackedProduct& product, int64_t first, int64_t last) {
-  for (int64_t tile = first; tile < last; ++tile) all_tokens<kMostTokens>(product, tile, 0);
+void PACKED_TILES(const PackedProduct& p, int64_t first, int64_t last) {
+  const int64_t passes = (p.n + kMostTokens - 1) / kMostTokens;
+  for (int64_t tile = first; tile < last; ++tile) {
+    const bool asked = passes > 1 && tile > first, ask = passes > 1 && tile + 1 < last;
+    Ahead ahead{ask ? p.codes + (tile + 1) * p.groups * kGroupBytes : nullptr, passes, 0};
+    all_tokens<kMostTokens>(p, tile, 0, !asked, ahead);
+  }
 }
