@@ -18,6 +18,14 @@ class Recording:
         self.weight = weight
         self.squares: list[jax.Array] = []
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.weight.dtype
+
     def note(self, rows: jax.Array) -> None:
         """Rows (n, in) are about to be multiplied."""
         self.squares.append(jnp.sum(jnp.square(rows.astype(jnp.float32)), axis=0))

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable
+from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
-from pydoc_data.topics import topics
 
 from gemwright.data.documents import Split, split_of, standard_library
 from gemwright.text.tokenizer import Tokenizer
