@@ -90,7 +90,8 @@ def _quantise(
     from gemwright.quantisation.compare import compare
     from gemwright.quantisation.quantised import quantise_model
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
 
         def stage(name: str) -> Callable[[int, int], None]:
             task = bars.add_task(name, total=None)

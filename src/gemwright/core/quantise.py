@@ -13,7 +13,13 @@ Array = np.ndarray[Any, Any]
 RANGES = {4: (-8, 7), 8: (-127, 127)}
 """The least and the greatest code, by bits."""
 
-_SHRINKS = {4: np.linspace(0.75, 1.05, 13), 8: np.linspace(0.97, 1.0, 4)}  # of the scale that cuts no code off
+_FACTORS = {
+    4: (*np.linspace(0.77, 1.02, 8), *np.linspace(-1.1, -0.85, 4)),
+    8: np.linspace(1.0, 1.05, 16),
+}
+"""Scales that are tried, of the one that just cuts no code off; negative ones give the longer side to the smaller."""
+
+_LEAST_SCALE = 2.0**-25  # float16 keeps no smaller one
 _BLOCK = 1 << 17  # values quantised at once: they stay in the processor's cache
 
 
@@ -71,35 +77,40 @@ def _grouped(rows: Array) -> Array:
 
 
 def _quantise_rows(groups: Array, bits: int, counts: Array) -> tuple[Array, Array]:
+    """The best of some scales for each group, fitted to the codes that it gives."""
     largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=-1)[..., None], axis=-1)[..., 0]
-    # 4-bit codes reach one further down than up: the largest value gets the code -8.
-    plain = largest / RANGES[bits][0]
-    best_codes, best_scales = _codes(groups, plain, bits)
-    best = _error(groups, best_codes, best_scales, counts)
-    for shrink in _SHRINKS[bits].astype(np.float32):
-        codes, scales = _refit(groups, plain * shrink, bits, counts)
-        error = _error(groups, codes, scales, counts)
-        better = error < best
-        best = np.where(better, error, best)
-        best_scales = np.where(better, scales, best_scales)
-        best_codes = np.where(better[..., None], codes, best_codes)
-    return best_codes, best_scales
+    plain = largest / np.float32(RANGES[bits][0])  # 4-bit codes reach one further down: the largest gets -8
+    best, scales = np.zeros_like(plain), plain
+    for factor in _FACTORS[bits]:
+        spared, fitted = _fit(groups, plain * np.float32(factor), bits, counts)
+        better = spared > best
+        best, scales = np.where(better, spared, best), np.where(better, fitted, scales)
+    codes = _codes(groups, scales, bits)
+    again = _codes(groups, _fit(groups, scales, bits, counts)[1], bits)
+    better = _error(groups, *again, counts) < _error(groups, *codes, counts)
+    return np.where(better[..., None], again[0], codes[0]), np.where(better, again[1], codes[1])
 
 
-def _refit(groups: Array, scales: Array, bits: int, counts: Array) -> tuple[Array, Array]:
-    """Codes at a scale, the scale that fits these codes best, and the codes at that."""
-    codes = _codes(groups, scales, bits)[0].astype(np.float32)
+def _fit(groups: Array, scales: Array, bits: int, counts: Array) -> tuple[Array, Array]:
+    """How much squared error the codes at a scale spare beside zeros, and the scale that fits them best."""
+    codes = _rounded(groups, scales, bits)
     weighted = codes * counts
     norms = np.einsum("rgi,rgi->rg", weighted, codes)
-    fitted = np.einsum("rgi,rgi->rg", weighted, groups) / np.where(norms > 0, norms, 1)
-    return _codes(groups, fitted, bits)
+    fitted = np.einsum("rgi,rgi->rg", weighted, groups)
+    scale = np.divide(fitted, norms, out=np.zeros_like(norms), where=norms > 0)
+    return fitted * scale, scale
 
 
 def _codes(groups: Array, scales: Array, bits: int) -> tuple[Array, Array]:
     kept = scales.astype(np.float16)
-    wide = kept.astype(np.float32)
-    inverse = np.divide(1, wide, out=np.zeros_like(wide), where=wide != 0)[..., None]
-    return np.clip(np.rint(groups * inverse), *RANGES[bits]).astype(np.int8), kept
+    return _rounded(groups, kept.astype(np.float32), bits).astype(np.int8), kept
+
+
+def _rounded(groups: Array, scales: Array, bits: int) -> Array:
+    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=np.abs(scales) > _LEAST_SCALE)
+    codes = groups * inverse[..., None]
+    np.rint(codes, out=codes)
+    return np.clip(codes, *RANGES[bits], out=codes)
 
 
 def _error(groups: Array, codes: Array, scales: Array, counts: Array) -> Array:

@@ -19,6 +19,10 @@ class Recording:
         self.squares: list[jax.Array] = []
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    @property
     def dtype(self) -> jnp.dtype:
         return self.weight.dtype
 

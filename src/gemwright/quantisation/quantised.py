@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.module import Spec, map_specs, named_leaves
-from gemwright.core.packed import Packed, pack_weights
+from gemwright.core.packed import Packed, pack_weight, pack_weights
 from gemwright.kernels.packed_product import TILE, unpack
 from gemwright.models.gemma import Config, Gemma
 from gemwright.quantisation.importance import importance
@@ -97,7 +97,11 @@ def quantise_model(
         rows = calibration[: max(1, _SENSITIVITY_TOKENS // calibration.shape[1])]
         found = sensitivities(weights, packed, config, rows, progress("finding sensitive weights"))
         chosen = choose_bits(config, found, bits_per_weight)
-        packed = pack_weights(specs, weights, chosen, important, progress("quantising these to 8 bits"))
+
+        def widen(name: str, spec: Spec, dense: jax.Array, weight: Any) -> Any:
+            return pack_weight(dense, spec, 8, important[name]) if chosen.get(name) == 8 else weight
+
+        packed = map_specs(widen, specs, weights, packed)
     return _reported(specs, weights, packed)
 
 
