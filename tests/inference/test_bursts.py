@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gemwright.core.int_weights import IntWeight
 from gemwright.inference import bursts, generate
 from gemwright.inference.bursts import LONGEST
 from gemwright.inference.generate import Chosen, decode, decode_by_steps, decode_in_bursts
@@ -95,10 +96,6 @@ def test_one_program_serves_all_bursts(tiny: Model) -> None:
     assert bursts.burst._cache_size() - before <= 1
 
 
-def test_packed_weights_decode_in_bursts(tiny_folder: Path) -> None:
-    assert_alike(load(tiny_folder, bits=4), 8)
-
-
 def test_another_device_than_a_cpu_decodes_in_bursts(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
     monkeypatch.setattr(generate, "decode_in_bursts", lambda *arguments: called.append(arguments[1]) or iter(()))
@@ -107,3 +104,10 @@ def test_another_device_than_a_cpu_decodes_in_bursts(tiny: Model, monkeypatch: p
     monkeypatch.setattr(generate, "_platform", lambda session: "cuda")
     assert list(decode(start(tiny), 3)) == []
     assert called == [3]
+
+
+def test_bits_on_another_device_are_weights_in_rows(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jax.default_backend", lambda: "cuda")
+    model = load(tiny_folder, bits=4)
+    assert isinstance(model.weights.layers[0].mlp.gate, IntWeight)
+    assert_alike(model, 5)
