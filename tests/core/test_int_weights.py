@@ -1,12 +1,14 @@
 """Quantised weights in rows: the values of their codes, sharded or packed, and gradients to activations alone."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from gemwright.core.int_weights import IntWeight, signed_codes, to_dense, to_int
+from gemwright.core.int_weights import IntWeight, few_rows_product, int_product, signed_codes, to_dense, to_int
 from gemwright.core.module import Spec, initialise, map_specs
 from gemwright.core.packed import Packed, to_packed
 from gemwright.core.quantise import dequantise, quantise
@@ -35,6 +37,20 @@ def test_a_weight_stands_for_its_codes_times_its_scales(spec: Spec, bits: int) -
     np.testing.assert_array_equal(
         np.asarray(to_dense(weight)), dequantise(codes, scales, spec.fan_in).reshape(spec.shape)
     )
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("spec", [HEADS, OUTPUT])
+def test_few_rows_take_another_way_to_the_same_product(spec: Spec, bits: int) -> None:
+    weight, rows = to_int(normal(*spec.shape), spec, bits), normal(3, spec.fan_in)
+    expected = int_product(rows, weight)
+    np.testing.assert_allclose(np.asarray(few_rows_product(rows, weight)), np.asarray(expected), rtol=0, atol=SAME)
+
+    def loss(product, rows: jax.Array) -> jax.Array:
+        return jnp.mean(product(rows, weight))
+
+    found, expected = (jax.grad(partial(loss, product))(rows) for product in (few_rows_product, int_product))
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=SAME, atol=SAME)
 
 
 def test_four_bits_take_half_the_bytes_of_eight() -> None:

@@ -9,6 +9,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +53,21 @@ def _run(model: str | Path | None, bits: int | None, prompt: int = 0, steps: int
     command += [] if model is None else [f"--model={model}"]
     command += [] if bits is None else [f"--bits={bits}"]
     begun = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with (
+        tempfile.TemporaryFile("w+") as errors,  # a pipe that nobody empties could fill up
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+    ):
         try:
             assert child.stdout is not None
             child.stdout.readline()
             seconds = time.perf_counter() - begun
-            output, errors = child.communicate()
+            output, _ = child.communicate()
         finally:
             child.kill()
+        errors.seek(0)
+        said = errors.read().strip() or "no message"
     if child.returncode:
-        raise ValueError(
-            f"a fresh process could not run the model: {(errors.strip() or 'no message').splitlines()[-1]}"
-        )
+        raise ValueError(f"a fresh process could not run the model: {said.splitlines()[-1]}")
     return seconds, Memory(**json.loads(output))
 
 

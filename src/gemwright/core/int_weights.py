@@ -6,15 +6,19 @@ The kernel's layout of the same codes is `core/packed.py`.
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.core.module import Spec
+from gemwright.core.module import Spec, map_specs
 from gemwright.core.quantise import quantise
 from gemwright.kernels.packed_product import GROUP
+
+T = TypeVar("T")
+
+_FEW = 8  # rows: for more, a matrix of values is written, and multiplied by the device's own products
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["codes", "scales"], meta_fields=["shape", "dtype"])
@@ -58,6 +62,22 @@ def to_int(weight: jax.Array, spec: Spec, bits: int, importance: np.ndarray[Any,
     return IntWeight(jnp.asarray(codes), jnp.asarray(scales), spec.shape, weight.dtype)
 
 
+def int_weights(specs: T, weights: T, bits: int) -> T:
+    """A model with its matrices quantised in rows; norms stay as they are.
+
+    Raises:
+      ValueError: as `quantise` does; names the weight.
+    """
+
+    def to_int_named(name: str, spec: Spec, weight: Any) -> Any:
+        try:
+            return to_int(weight, spec, bits) if len(spec.shape) > 1 else weight
+        except ValueError as error:
+            raise ValueError(f"weight {name}: {error}") from None
+
+    return map_specs(to_int_named, specs, weights)
+
+
 def signed_codes(weight: IntWeight) -> jax.Array:
     """(out, groups, 32) int8, whatever the bits."""
     if weight.bits == 8:
@@ -79,6 +99,21 @@ def int_rows(weight: IntWeight, index: jax.Array) -> jax.Array:
 
 def int_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
     """(n, in) x (out, in) -> (n, out) in float32."""
+    if len(rows) <= _FEW:
+        return jax.lax.platform_dependent(rows, weight, cpu=_whole_product, default=few_rows_product)
+    return _whole_product(rows, weight)
+
+
+def few_rows_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
+    """The same as sums of products: XLA on a GPU reads the codes and writes no matrix of their values."""
+    n, groups = len(rows), weight.scales.shape[-1]
+    wide = jnp.pad(rows.astype(jnp.float32), ((0, 0), (0, groups * GROUP - rows.shape[1]))).reshape(n, groups, GROUP)
+    codes, scales = signed_codes(weight).astype(jnp.float32), weight.scales.astype(jnp.float32)
+    scales = jax.lax.stop_gradient(scales)
+    return jnp.stack([jnp.sum(codes * scales[..., None] * row, axis=(1, 2)) for row in wide])
+
+
+def _whole_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
     values = jax.lax.stop_gradient(_values(weight)).astype(rows.dtype)
     return jnp.einsum("ni,oi->no", rows, values, preferred_element_type=jnp.float32)
 

@@ -87,7 +87,11 @@ class Session:
         self.reserve(max(lengths) + 1)
         positions = jax.device_put(np.array([[length] for length in lengths], np.int32))
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
-        for row, token, on in zip(self.tokens, np.asarray(tokens).tolist(), running, strict=True):
+        self.note(np.asarray(tokens).tolist(), running)
+
+    def note(self, tokens: Sequence[int], running: Sequence[bool]) -> None:
+        """Keep in mind one token a row that is still running; the state has read it."""
+        for row, token, on in zip(self.tokens, tokens, running, strict=True):
             row.extend([token] if on else [])
 
     def logits(self) -> jax.Array:
