@@ -61,7 +61,7 @@ def timed(steps: Iterator[Chosen]) -> tuple[list[int], float]:
 def compare(weights: Gemma, config: Config, prompt: list[int], tokens: int, rounds: int) -> dict[str, Any]:
     """Medians of both ways, their ratio, and the share of guesses that came true."""
     session = Session(weights, config, 1, len(prompt) + tokens)
-    plain_speeds, lookup_speeds, acceptances = list[float](), list[float](), list[float]()
+    plain_speeds, lookup_speeds, acceptances, answer = list[float](), list[float](), list[float](), list[int]()
     for number in range(rounds + 1):  # the first compiles
         session.advance_to(prompt)
         answer, plain = timed(decode(session, tokens))

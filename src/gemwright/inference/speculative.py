@@ -153,10 +153,7 @@ class _Run:
         guesses = self._guess(pending, count, most)
         new = self._check(pending, guesses, count)
         self._passes.record(1 + MOST_GUESSES if guesses else 1, self._passes.clock() - begin)
-        if guesses:
-            self._odds.record(len(guesses), len(new) - 1)
-        else:
-            self._odds.rest(1)
+        self._odds.note(len(guesses), len(new) - 1)
         return new
 
     def _guess(self, pending: int, count: int, most: int) -> list[int]:
