@@ -237,9 +237,8 @@ class Engine:
             batch.add(slot.row, [slot.wanted[-1], *guessed], len(slot.wanted) - 1, slot.count, slot.request.sampling)
         filters = Filters.union(sampling.filters for sampling in batch.samplings)
         caches, _, tokens, scores = choose_next(
-            session.weights, session.state.caches, jnp.asarray(batch.rows), jnp.asarray(batch.tokens[:, None]),
-            jnp.asarray(batch.positions[:, None]), jnp.array(self._seen) if filters.penalty else None,
-            jnp.asarray(batch.counts), batch.knobs(), session.config, filters,
+            session.weights, session.state.caches, batch.rows, batch.tokens[:, None], batch.positions[:, None],
+            jnp.array(self._seen) if filters.penalty else None, batch.counts, batch.knobs(), session.config, filters,
         )  # fmt: skip
         self._keep(caches)
         return np.asarray(tokens).tolist(), np.asarray(scores).tolist()
