@@ -2,8 +2,9 @@
 
 Made by hand in a Gemma 1 with heads of 256. The first layer's heads look 1 to 7 tokens back and write what stands there
 beside the token itself. The second layer looks for the place that agrees in most of the 7 tokens before it, of equal
-ones for that at a given distance, and writes the token that stands there as the next one. All other matrices compute in full and add nothing. With its
-rotation slowed down, a head has pairs that turn with the distance and pairs that do not turn at all.
+ones for that at a given distance, and writes the token that stands there as the next one. All other matrices compute
+in full and add nothing. With its rotation slowed down, a head has pairs that turn with the distance and pairs that do
+not turn at all.
 """
 
 from dataclasses import replace

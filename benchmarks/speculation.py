@@ -61,7 +61,7 @@ def timed(steps: Iterator[Chosen]) -> tuple[list[int], float]:
 def compare(weights: Gemma, config: Config, prompt: list[int], tokens: int, rounds: int) -> dict[str, Any]:
     """Medians of both ways, their ratio, and the share of guesses that came true."""
     session = Session(weights, config, 1, len(prompt) + tokens)
-    plain_speeds, lookup_speeds, acceptances = list[float](), list[float](), list[float]()
+    plain_speeds, lookup_speeds, acceptances, answer = list[float](), list[float](), list[float](), list[int]()
     for number in range(rounds + 1):  # the first compiles
         session.advance_to(prompt)
         answer, plain = timed(decode(session, tokens))
@@ -114,14 +114,15 @@ def main() -> None:
     parser.add_argument("--module", default="bisect", help="of the standard library")
     parser.add_argument("--name", default="key")
     parser.add_argument("--to", default="name")
-    parser.add_argument("--default-model", action="store_true", help="measure this alone")
+    parser.add_argument("--only", choices=("default", "copying"), help="one of the two models")
     arguments = parser.parse_args()
     model = gemwright.load(bits=4)
     result: dict[str, Any] = {"rounds": arguments.rounds, "tokens": arguments.tokens}
-    code = model.tokenizer.with_bos(model.tokenizer.encode(source_of(arguments.module)))[:384]
-    found = compare(model.weights, model.config, code, arguments.tokens, arguments.rounds)
-    result |= {f"default_{key}": value for key, value in found.items() if key != "answer"}
-    if not arguments.default_model:
+    if arguments.only != "copying":
+        code = model.tokenizer.with_bos(model.tokenizer.encode(source_of(arguments.module)))[:384]
+        found = compare(model.weights, model.config, code, arguments.tokens, arguments.rounds)
+        result |= {f"default_{key}": value for key, value in found.items() if key != "answer"}
+    if arguments.only != "default":
         result |= copying(model.tokenizer, arguments)
     print(json.dumps(result))
 

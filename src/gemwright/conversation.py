@@ -58,7 +58,7 @@ class Conversation:
 
     def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Generator[str]:
         prompt = self.prompt(max_new_tokens)
-        session = self._session or Session(self.model.weights, self.model.config, rows=1, capacity=len(prompt.ids))
+        session = self._session or self.model.session(capacity=len(prompt.ids))
         self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer
         parts: list[str] = []
         try:

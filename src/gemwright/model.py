@@ -18,9 +18,9 @@ from gemwright.compilation import cache_compilations
 from gemwright.conversation import Conversation
 from gemwright.core.int_weights import int_weights
 from gemwright.core.packed import pack_weights
-from gemwright.inference.generate import decode
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
+from gemwright.inference.speculative import decode_with_lookup
 from gemwright.models.gemma import Config, Gemma
 from gemwright.text import control
 from gemwright.text.chat import Message
@@ -57,6 +57,7 @@ class Model:
     weights: Gemma = field(repr=False)
     folder: Path
     optional_tokenizer: Tokenizer | None
+    cache_bits: int | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -136,7 +137,7 @@ class Model:
         session = self._session(rows, max_new_tokens)
         new: list[list[int]] = [[] for _ in rows]
         stops = self._default_stop_ids() if stop_ids is None else stop_ids
-        for chosen in decode(session, max_new_tokens, Sampling(temperature, seed=seed, **sampling), stops):
+        for chosen in decode_with_lookup(session, max_new_tokens, Sampling(temperature, seed=seed, **sampling), stops):
             for row, token in zip(new, chosen.tokens, strict=True):
                 row.extend([] if token is None else [token])
         return new if batched else new[0]
@@ -154,11 +155,15 @@ class Model:
     ) -> Generator[str]:
         """Continue the only row of a session, as text."""
         writer = _Writer(self.tokenizer, stop)
-        for chosen in decode(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
+        for chosen in decode_with_lookup(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
             yield writer.push(chosen.tokens[0], chosen.log_probabilities[0])
             if writer.finished:
                 return
         yield writer.flush()
+
+    def session(self, rows: int = 1, capacity: int = 0) -> Session:
+        """Empty rows of token ids with their cache, for this model."""
+        return Session(self.weights, self.config, rows, capacity, self.cache_bits)
 
     def chat(self, messages: Sequence[Message | dict[str, str]], max_new_tokens: int = 512, **options: Any) -> str:
         """The model's answer to a conversation, as `Conversation` gives it."""
@@ -175,7 +180,7 @@ class Model:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
         longest = max(len(row) for row in rows)
-        session = Session(self.weights, self.config, len(rows), longest + max_new_tokens)
+        session = self.session(len(rows), longest + max_new_tokens)
         session.extend(rows)
         return session
 
@@ -184,7 +189,7 @@ class Model:
     ) -> list[Completion]:
         writers = [_Writer(self.tokenizer, stop) for _ in rows]
         session = self._session(rows, max_new_tokens)
-        for chosen in decode(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
+        for chosen in decode_with_lookup(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
             for writer, token, score in zip(writers, chosen.tokens, chosen.log_probabilities, strict=True):
                 if token is not None and not writer.finished:
                     writer.push(token, score)
@@ -244,6 +249,7 @@ def load(
     *,
     dtype: Any = None,
     bits: int | None = None,
+    cache_bits: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     revision: str | None = None,
     token: str | None = None,
@@ -256,14 +262,17 @@ def load(
       dtype: of the weights, and so of the computation; the checkpoint's own if None.
       bits: 4 or 8 quantises the matrices, packed for the CPU's kernels where JAX runs on one: less memory, faster
         decoding, small errors.
+      cache_bits: 8 keeps the keys and values of a text as int8: half the memory of its cache, small errors.
       mesh: devices to spread the weights over; see `core/sharding.py`. Not with `bits`.
       revision, token: of the hub; `HF_HOME`, `HF_TOKEN` and the other variables count too.
 
     Raises:
       CheckpointError: if the files are missing, damaged or of another architecture; says where and
         what to do.
-      ValueError: if `bits` is another number, or a weight is not finite.
+      ValueError: if `bits` or `cache_bits` is another number, or a weight is not finite.
     """
+    if cache_bits not in (None, 8):
+        raise ValueError(f"cache_bits: expected 8, found {cache_bits}")
     if bits not in (None, 4, 8):
         raise ValueError(f"bits: expected 4 or 8, found {bits}")
     if bits is not None and mesh is not None:
@@ -274,7 +283,7 @@ def load(
         raise CheckpointError(f"{folder}: bits: expected none, because its weights are packed already; leave it out")
     loaded = load_checkpoint(folder, dtype=dtype, mesh=mesh)
     weights = loaded.weights if bits is None else _quantised(loaded, bits)
-    return Model(loaded.config, weights, folder, loaded.tokenizer)
+    return Model(loaded.config, weights, folder, loaded.tokenizer, cache_bits)
 
 
 def _quantised(loaded: Checkpoint, bits: int) -> Gemma:

@@ -101,7 +101,7 @@ def test_another_device_than_a_cpu_decodes_in_bursts(tiny: Model, monkeypatch: p
     monkeypatch.setattr(generate, "decode_in_bursts", lambda *arguments: called.append(arguments[1]) or iter(()))
     assert next(decode(start(tiny), 3)).tokens[0] is not None
     assert not called
-    monkeypatch.setattr(generate, "_platform", lambda session: "cuda")
+    monkeypatch.setattr(generate, "on_cpu", lambda session: False)
     assert list(decode(start(tiny), 3)) == []
     assert called == [3]
 

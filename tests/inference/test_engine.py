@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gemwright.inference import engine as rooms
 from gemwright.inference.engine import Engine
 from gemwright.inference.generate import decode
+from gemwright.inference.memory import MemoryShort
 from gemwright.inference.request import Request
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import ContextFull, Session
@@ -161,6 +162,11 @@ def test_a_request_that_can_never_fit_is_refused_and_others_go_on() -> None:
         served.submit(ids(41), 1)
     finish_all(served)
     assert chosen(other) == alone(ids(20))
+
+
+def test_rows_that_do_not_fit_the_memory_are_refused() -> None:
+    with pytest.raises(MemoryShort, match=r"the cache of 8 x 1099511627776 tokens needs .* take a shorter context"):
+        Engine(weights(), replace(CONFIG, max_positions=2**40), capacity=2**40)
 
 
 @pytest.mark.parametrize(

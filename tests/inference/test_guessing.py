@@ -56,10 +56,7 @@ def guess(odds: Odds, passes: Passes, right: int, turns: int) -> list[int]:
     for _ in range(turns):
         (count,) = plan(passes, [odds.share], [7])
         made.append(count)
-        if count:
-            odds.record(count, min(count, right))
-        else:
-            odds.rest(1)
+        odds.note(count, min(count, right))
     return made
 
 

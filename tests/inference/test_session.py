@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gemwright.inference import memory
 from gemwright.inference import session as rooms
+from gemwright.inference.memory import MemoryShort
 from gemwright.inference.session import CHUNKS, ContextFull, Session, chunk_length
 from gemwright.model import Model
 from tests.tiny import CONFIG, uncached_logits
@@ -94,6 +96,38 @@ def test_a_token_outside_the_vocabulary_is_refused(tiny: Model, wrong: int) -> N
 def test_an_empty_row_is_refused(tiny: Model) -> None:
     with pytest.raises(ValueError, match="begin it with BOS"):
         Session(tiny.weights, tiny.config, 2).extend([[2], []])
+
+
+# ----------------------------------------------------------------------------------------- memory
+
+
+def test_a_cache_that_does_not_fit_the_memory_is_refused_before_it_is_taken(tiny: Model) -> None:
+    config = replace(tiny.config, max_positions=2**40)
+    with pytest.raises(MemoryShort, match=r"the cache of 3 x 274877906944 tokens needs \d+\.\d\d GB, .* GB are free"):
+        Session(tiny.weights, config, 3, 2**38)
+
+
+def test_a_cache_that_cannot_grow_stays_as_it_is(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = long_context(tiny, None)
+    session = start(model, ids(20))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10_000)
+    with pytest.raises(MemoryShort, match=r"cache of 1 x 512 tokens needs 0\.00 GB, 0\.00 GB are free: take a shorter"):
+        session.extend([[300] * 300])
+    session.extend([[300] * 30])
+    assert session.capacity == 256
+    assert_holds(session, model, [*ids(20), *[300] * 30])
+
+
+def test_free_memory_is_the_least_of_what_the_machine_and_its_container_have(tmp_path, monkeypatch) -> None:
+    machine = memory.free_bytes()
+    if machine is None:
+        pytest.skip("this system does not say how much memory is free")
+    monkeypatch.setattr(memory, "_CONTROL_GROUP", tmp_path)
+    for name, text in {"max": "5000", "current": "3000", "stat": "anon 2500\nfile 400\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory.free_bytes() == 2400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert (memory.free_bytes() or 0) > 1_000_000
 
 
 # ------------------------------------------------------------------------------------- going back

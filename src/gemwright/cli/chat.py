@@ -30,6 +30,7 @@ def chat(
     stop: options.Stop = None,
     show_tokens: Annotated[bool, typer.Option("--show-tokens", help="Show the prompt's ids and pieces.")] = False,
     dtype: options.DType = None,
+    cache_bits: options.CacheBits = None,
     revision: options.Revision = None,
 ) -> None:
     """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
@@ -37,7 +38,7 @@ def chat(
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
     from gemwright.model import load
 
-    conversation = Conversation(load(model, dtype=dtype, revision=revision), system=system)
+    conversation = Conversation(load(model, dtype=dtype, cache_bits=cache_bits, revision=revision), system=system)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

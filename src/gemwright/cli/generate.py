@@ -22,6 +22,7 @@ def generate(
     seed: options.Seed = 0,
     stop: options.Stop = None,
     dtype: options.DType = None,
+    cache_bits: options.CacheBits = None,
     revision: options.Revision = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -29,7 +30,7 @@ def generate(
     text = _piped_input() if prompt is None else prompt
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
-    loaded = load(model, dtype=dtype, revision=revision)
+    loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,

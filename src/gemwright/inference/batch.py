@@ -1,6 +1,7 @@
 """The tokens of one pass for several rows, side by side, in arrays of a compiled length."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,4 +32,10 @@ class Batch:
         self._filled += len(tokens)
 
     def knobs(self) -> Knobs:
-        return knobs_of(self.samplings, [one.seed for one in self.samplings if isinstance(one.seed, int)])
+        return _knobs(tuple(self.samplings))
+
+
+@lru_cache(maxsize=64)
+def _knobs(samplings: tuple[Sampling, ...]) -> Knobs:
+    """Kept, since they take longer to put on the device than a small model takes for a token."""
+    return knobs_of(samplings, [one.seed for one in samplings if isinstance(one.seed, int)])

@@ -9,20 +9,19 @@ import math
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gemwright.inference.batch import Batch
-from gemwright.inference.guessing import Odds, Passes, plan
+from gemwright.inference.guessing import Passes, plan
 from gemwright.inference.request import Finish, Request, Token
 from gemwright.inference.rows import Caches, choose_next, copy_prefix, read_row
 from gemwright.inference.sampling import GREEDY, Filters, Sampling
 from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, chunk_length, padded, shared_prefix
-from gemwright.inference.speculative import MOST_GUESSES, PromptLookup, right_ones
+from gemwright.inference.slots import Slot
+from gemwright.inference.speculative import right_ones
 from gemwright.models.gemma import Config, Gemma
 
 _WORTH_COPYING = CHUNKS[0]  # tokens: fewer are computed as soon as copied
@@ -30,34 +29,6 @@ _WORTH_COPYING = CHUNKS[0]  # tokens: fewer are computed as soon as copied
 _LENGTHS = (1, 4, 8, 16, 32)
 """Tokens that a pass for all rows is compiled for, and the number of rows rounded up beyond these. Each is one more
 program, but what a pass costs grows with it."""
-
-
-@dataclass
-class _Slot:
-    """A row of the batch and whom it serves.
-
-    Attributes:
-      wanted: the prompt and the tokens chosen so far; the row holds all but the last one before a token is chosen.
-      taken: number of the admission that took it last; the least is the longest unused.
-      searched: whether other rows were searched for the beginning of the prompt.
-    """
-
-    row: int
-    request: Request | None = None
-    wanted: list[int] = field(default_factory=list[int])
-    taken: int = 0
-    searched: bool = False
-    lookup: PromptLookup = field(default_factory=PromptLookup)
-    odds: Odds = field(default_factory=Odds)
-
-    def begin(self, request: Request, taken: int) -> None:
-        self.request, self.wanted, self.taken, self.searched = request, list(request.prompt), taken, False
-        self.lookup, self.odds = PromptLookup(), Odds()
-
-    @property
-    def count(self) -> int:
-        """Tokens of the answer so far."""
-        return len(self.wanted) - len(self.request.prompt) if self.request else 0
 
 
 class Engine:
@@ -100,7 +71,7 @@ class Engine:
         self._session = Session(weights, config, slots, self.limit, cache_bits)
         self._passes = Passes(tuple(sorted({*_LENGTHS, -(-slots // 8) * 8})))
         self._chunk = prefill_chunk
-        self._slots = [_Slot(row) for row in range(slots)]
+        self._slots = [Slot(row) for row in range(slots)]
         self._seen = np.zeros((slots, config.vocab_size), bool)
         self._admissions = 0
         self._waiting: deque[Request] = deque()
@@ -185,7 +156,7 @@ class Engine:
             if request.finish is None:
                 self._take(request, free)
 
-    def _take(self, request: Request, free: list[_Slot]) -> None:
+    def _take(self, request: Request, free: list[Slot]) -> None:
         """Into the free row that holds most of the prompt and little else, or into the longest unused."""
         best = max(free, key=lambda slot: self._reusable(slot.row, request.prompt))
         shared = self._reusable(best.row, request.prompt)
@@ -212,7 +183,7 @@ class Engine:
         except Exception as error:  # the other rows' requests must not end by it
             self._fail([slot], error)
 
-    def _share(self, slot: _Slot) -> None:
+    def _share(self, slot: Slot) -> None:
         """Copy the beginning of the prompt from the row that holds most of it: once, before the first chunk."""
         if slot.searched:
             return
@@ -223,7 +194,7 @@ class Engine:
             self._hold_prefix(source, slot.row, shared)
             slot.request.shared = shared
 
-    def _read_chunk(self, slot: _Slot) -> None:
+    def _read_chunk(self, slot: Slot) -> None:
         session, held = self._session, self._session.tokens[slot.row]
         length = chunk_length(min(len(slot.wanted) - 1 - len(held), self._chunk))
         new = slot.wanted[len(held) : -1][:length]
@@ -252,20 +223,13 @@ class Engine:
         except Exception as error:  # of which row it is cannot be told
             self._fail(ready, error)
 
-    def _guess(self, ready: list[_Slot]) -> list[list[int]]:
+    def _guess(self, ready: list[Slot]) -> list[list[int]]:
         """What each text looks like going on with, as far as reading it pays."""
-        found = [self._look_up(slot) for slot in ready]
+        found = [slot.guesses(self.limit) for slot in ready]
         counts = plan(self._passes, [slot.odds.share for slot in ready], list(map(len, found)))
         return [guesses[:count] for guesses, count in zip(found, counts, strict=True)]
 
-    def _look_up(self, slot: _Slot) -> list[int]:
-        assert slot.request is not None
-        request = slot.request
-        most = min(MOST_GUESSES, request.max_new_tokens - slot.count - 1, self.limit - len(slot.wanted))
-        found = slot.lookup.propose(slot.wanted, most, slot.count, request.sampling) if most > 0 else []
-        return list(takewhile(lambda token: token not in request.stop_ids, found))
-
-    def _choose(self, ready: list[_Slot], guesses: list[list[int]], length: int) -> tuple[list[int], list[float]]:
+    def _choose(self, ready: list[Slot], guesses: list[list[int]], length: int) -> tuple[list[int], list[float]]:
         """Read each row's last token and its guesses; returns the token after each, and its log-probability."""
         session, batch = self._session, Batch(length)
         for slot, guessed in zip(ready, guesses, strict=True):
@@ -273,9 +237,8 @@ class Engine:
             batch.add(slot.row, [slot.wanted[-1], *guessed], len(slot.wanted) - 1, slot.count, slot.request.sampling)
         filters = Filters.union(sampling.filters for sampling in batch.samplings)
         caches, _, tokens, scores = choose_next(
-            session.weights, session.state.caches, jnp.asarray(batch.rows), jnp.asarray(batch.tokens[:, None]),
-            jnp.asarray(batch.positions[:, None]), jnp.array(self._seen) if filters.penalty else None,
-            jnp.asarray(batch.counts), batch.knobs(), session.config, filters,
+            session.weights, session.state.caches, batch.rows, batch.tokens[:, None], batch.positions[:, None],
+            jnp.array(self._seen) if filters.penalty else None, batch.counts, batch.knobs(), session.config, filters,
         )  # fmt: skip
         self._keep(caches)
         return np.asarray(tokens).tolist(), np.asarray(scores).tolist()
@@ -283,18 +246,15 @@ class Engine:
     def _keep(self, caches: Caches) -> None:
         self._session.state = Sequences(caches, self._session.state.last)
 
-    def _take_in(self, slot: _Slot, guesses: list[int], new: list[tuple[int, float]]) -> None:
+    def _take_in(self, slot: Slot, guesses: list[int], new: list[tuple[int, float]]) -> None:
         """Hand out what was chosen: the row holds all of it but the last."""
         self._session.tokens[slot.row].extend([slot.wanted[-1], *guesses[: len(new) - 1]])
-        if guesses:
-            slot.odds.record(len(guesses), len(new) - 1)
-        else:
-            slot.odds.rest(1)
+        slot.odds.note(len(guesses), len(new) - 1)
         for token, score in new:
             if not self._hand_out(slot, Token(token, score)):
                 return
 
-    def _hand_out(self, slot: _Slot, token: Token) -> bool:
+    def _hand_out(self, slot: Slot, token: Token) -> bool:
         """Whether the row goes on after this token."""
         assert slot.request is not None
         if math.isnan(token.log_probability):
@@ -308,13 +268,13 @@ class Engine:
             slot.request.end(finish)
         return slot.request.finish is None
 
-    def _finish(self, slot: _Slot, request: Request) -> Finish | None:
+    def _finish(self, slot: Slot, request: Request) -> Finish | None:
         if slot.wanted[-1] in request.stop_ids:
             return "stop"
         full = len(slot.wanted) > self.limit
         return "length" if full or slot.count >= request.max_new_tokens else None
 
-    def _is_whole(self, slot: _Slot) -> bool:
+    def _is_whole(self, slot: Slot) -> bool:
         """Whether all but the last token is read, which is read when the next one is chosen."""
         return len(self._session.tokens[slot.row]) == len(slot.wanted) - 1
 
@@ -329,7 +289,7 @@ class Engine:
         self._keep(copy_prefix(session.state.caches, jnp.int32(source), jnp.int32(target), jnp.int32(length)))
         session.tokens[target] = session.tokens[source][:length]
 
-    def _fail(self, slots: Sequence[_Slot], error: Exception) -> None:
+    def _fail(self, slots: Sequence[Slot], error: Exception) -> None:
         """End these requests. Rows that a failed program took with it are read again, answers included."""
         for slot in slots:
             if slot.request is not None:

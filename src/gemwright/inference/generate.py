@@ -40,7 +40,7 @@ def decode(
     Returns:
       The tokens of each step: on a CPU as soon as they are chosen, on other devices some steps together.
     """
-    if _platform(session) == "cpu":
+    if on_cpu(session):
         return decode_by_steps(session, max_new_tokens, sampling, stop_ids)
     return decode_in_bursts(session, max_new_tokens, sampling, stop_ids)
 
@@ -101,8 +101,9 @@ def decode_in_bursts(
         session.step(found.tokens[done - 1], running)
 
 
-def _platform(session: Session) -> str:
-    return next(iter(session.state.last.devices())).platform
+def on_cpu(session: Session) -> bool:
+    """Whether the session's rows are kept and read there."""
+    return next(iter(session.state.last.devices())).platform == "cpu"
 
 
 def _chosen(tokens: list[int], scores: list[float], running: list[bool]) -> Chosen:

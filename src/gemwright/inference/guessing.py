@@ -64,14 +64,16 @@ class Odds:
         """The probability that a guess is right after right ones."""
         return self._right / self._made
 
-    def record(self, made: int, right: int) -> None:
+    def note(self, made: int, right: int) -> None:
         """Note a pass with so many guesses, of which the first ones were right."""
-        self._right = _FORGET * self._right + right
-        self._made = _FORGET * self._made + right + (right < made)
+        if made:
+            self._right = _FORGET * self._right + right
+            self._made = _FORGET * self._made + right + (right < made)
+        else:
+            self._rest()
 
-    def rest(self, tokens: int) -> None:
-        """Note that so many tokens were chosen without guesses, because they would not have paid."""
-        self._resting += tokens
+    def _rest(self) -> None:
+        self._resting += 1
         if self._resting >= self.pause:
             self._resting, self.pause = 0, min(2 * self.pause, self.longest_pause)
             self._right, self._made = 0.75, 1.0  # hopeful, and soon convinced

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gemwright.core.cache import KVCache
 from gemwright.inference.sampling import Filters, Knobs, choose
@@ -15,10 +16,10 @@ Caches = tuple[KVCache, ...]
 
 @partial(jax.jit, static_argnames="config", donate_argnames="caches")
 def read_row(
-    weights: Gemma, caches: Caches, row: jax.Array, tokens: jax.Array, positions: jax.Array, config: Config
+    weights: Gemma, caches: Caches, row: jax.Array, tokens: ArrayLike, positions: ArrayLike, config: Config
 ) -> Caches:
     """The caches with (1, T) more tokens in one row; computes nothing for the rows beside it."""
-    _, caches = _read(weights, caches, row[None], tokens, positions, config)
+    _, caches = _read(weights, caches, row[None], jnp.asarray(tokens), jnp.asarray(positions), config)
     return caches
 
 
@@ -26,11 +27,11 @@ def read_row(
 def choose_next(
     weights: Gemma,
     caches: Caches,
-    rows: jax.Array | None,
-    tokens: jax.Array,
-    positions: jax.Array,
+    rows: ArrayLike | None,
+    tokens: ArrayLike,
+    positions: ArrayLike,
     seen: jax.Array | None,
-    counts: jax.Array,
+    counts: ArrayLike,
     knobs: Knobs,
     config: Config,
     filters: Filters,
@@ -51,12 +52,13 @@ def choose_next(
       the caches; and for each of the N or B * T tokens the hidden state (., D), the token chosen after it, and that
       one's log-probability.
     """
+    tokens, positions, rows = jnp.asarray(tokens), jnp.asarray(positions), None if rows is None else jnp.asarray(rows)
     of_tokens = jnp.repeat(jnp.arange(len(tokens)) if rows is None else rows, tokens.shape[1])
     hidden, caches = _read(weights, caches, rows, tokens, positions, config)
     hidden = hidden.reshape(-1, hidden.shape[-1])
     if seen is not None:
         seen = _seen_after(seen, of_tokens, tokens.reshape(-1), positions.reshape(-1) >= 0)
-    chosen, scores = choose(weights.logits(hidden, config), seen, counts, knobs, filters)
+    chosen, scores = choose(weights.logits(hidden, config), seen, jnp.asarray(counts), knobs, filters)
     return caches, hidden, chosen, scores
 
 

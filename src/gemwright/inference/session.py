@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from gemwright.core.cache import KVCache, empty_cache
 from gemwright.core.module import module
@@ -85,7 +86,7 @@ class Session:
         """Read one token into each row that is still running, from the device: the decode step."""
         lengths = [len(row) if on else -1 for row, on in zip(self.tokens, running, strict=True)]
         self.reserve(max(lengths) + 1)
-        positions = jax.device_put(np.array([[length] for length in lengths], np.int32))
+        positions = np.array([[length] for length in lengths], np.int32)
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
         self.note(np.asarray(tokens).tolist(), running)
 
@@ -180,8 +181,9 @@ def chunk_length(tokens: int) -> int:
     return next((length for length in CHUNKS if length >= tokens), CHUNKS[-1])
 
 
-def read(weights: Gemma, state: Sequences, tokens: jax.Array, positions: jax.Array, config: Config) -> Sequences:
+def read(weights: Gemma, state: Sequences, tokens: ArrayLike, positions: ArrayLike, config: Config) -> Sequences:
     """The state after (B, T) more tokens; position -1 marks padding, and a row of nothing else stays as it is."""
+    tokens, positions = jnp.asarray(tokens), jnp.asarray(positions)
     hidden, caches = weights(tokens, config, positions=positions, cache=state.caches)
     assert caches is not None
     newest = jnp.argmax(positions, axis=1)
@@ -198,14 +200,14 @@ def _head(weights: Gemma, last: jax.Array, config: Config) -> jax.Array:
     return weights.logits(last, config)
 
 
-def padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[jax.Array, jax.Array]:
-    """(B, length) ids and positions; padding has position -1."""
+def padded(rows: list[Sequence[int]], starts: list[int], length: int) -> tuple[ArrayLike, ArrayLike]:
+    """(B, length) ids and positions; padding has position -1. A jitted function takes NumPy's arrays soonest."""
     ids = np.zeros((len(rows), length), np.int32)
     positions = np.full((len(rows), length), -1, np.int32)
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
         ids[index, : len(row)] = row
         positions[index, : len(row)] = np.arange(start, start + len(row))
-    return jax.device_put(ids), jax.device_put(positions)  # jnp.asarray would compile a program for each shape
+    return ids, positions
 
 
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:

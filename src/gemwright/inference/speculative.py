@@ -14,8 +14,9 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from gemwright.inference.generate import Chosen, choose_after, decode
+from gemwright.inference.generate import Chosen, choose_after, decode, on_cpu
 from gemwright.inference.guessing import Odds, Passes, plan
 from gemwright.inference.rows import choose_next
 from gemwright.inference.sampling import GREEDY, Sampling, knobs_of
@@ -88,8 +89,8 @@ class Draft:
 def decode_with_lookup(
     session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
 ) -> Iterator[Chosen]:
-    """What `decode` yields; a single row is helped by `PromptLookup` where that pays."""
-    if session.rows == 1:
+    """What `decode` yields; a single row on a CPU is helped by `PromptLookup` where that pays."""
+    if session.rows == 1 and on_cpu(session):  # elsewhere tokens are chosen in bursts, without asking the host
         return decode_speculatively(session, PromptLookup(), max_new_tokens, sampling, stop_ids)
     return decode(session, max_new_tokens, sampling, stop_ids)
 
@@ -136,6 +137,8 @@ class _Run:
         self._session, self._proposer, self._passes = session, proposer, passes
         self._sampling, self._stop_ids = sampling, stop_ids
         self._odds = Odds()
+        (seed,) = sampling.seed if isinstance(sampling.seed, tuple) else (sampling.seed,)
+        self._knobs = {length: knobs_of([sampling] * length, [seed] * length) for length in self._passes.lengths}
         self._seen = np.zeros((1, session.config.vocab_size), bool)
         self._seen[0, session.tokens[0]] = True
 
@@ -153,10 +156,7 @@ class _Run:
         guesses = self._guess(pending, count, most)
         new = self._check(pending, guesses, count)
         self._passes.record(1 + MOST_GUESSES if guesses else 1, self._passes.clock() - begin)
-        if guesses:
-            self._odds.record(len(guesses), len(new) - 1)
-        else:
-            self._odds.rest(1)
+        self._odds.note(len(guesses), len(new) - 1)
         return new
 
     def _guess(self, pending: int, count: int, most: int) -> list[int]:
@@ -172,14 +172,13 @@ class _Run:
         session.reserve(len(row) + 1 + len(guesses))
         read, length = [pending, *guesses], 1 + MOST_GUESSES if guesses else 1
         ids, positions = padded([read], [len(row)], length)
-        seed = self._sampling.knobs(1).seeds  # of one row, as a tuple or not
-        knobs = knobs_of([self._sampling] * length, np.asarray(seed).repeat(length).tolist())
         caches, hidden, tokens, scores = choose_next(
             session.weights, session.state.caches, None, ids, positions, self._seen_now(),
-            jnp.arange(count, count + length, dtype=jnp.int32), knobs, session.config, self._sampling.filters,
+            np.arange(count, count + length, dtype=np.int32), self._knobs[length], session.config,
+            self._sampling.filters,
         )  # fmt: skip
         new = right_ones(guesses, np.asarray(tokens).tolist(), np.asarray(scores).tolist())
-        session.state = Sequences(caches, _row_of(hidden, jnp.int32(len(new) - 1)))
+        session.state = Sequences(caches, hidden if length == 1 else _row_of(hidden, np.int32(len(new) - 1)))
         row.extend(read[: len(new)])
         self._seen[0, read[: len(new)]] = True
         return new
@@ -195,5 +194,5 @@ def right_ones(guesses: Sequence[int], chosen: Sequence[int], scores: Sequence[f
 
 
 @jax.jit
-def _row_of(hidden: jax.Array, index: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_slice_in_dim(hidden, index, 1)
+def _row_of(hidden: jax.Array, index: ArrayLike) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(hidden, jnp.asarray(index), 1)

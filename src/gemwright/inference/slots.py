@@ -1,0 +1,44 @@
+"""A row of the engine's batch and whom it serves."""
+
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from gemwright.inference.guessing import Odds
+from gemwright.inference.request import Request
+from gemwright.inference.speculative import MOST_GUESSES, PromptLookup
+
+
+@dataclass
+class Slot:
+    """One row.
+
+    Attributes:
+      wanted: the prompt and the tokens chosen so far; the row holds all but the last one before a token is chosen.
+      taken: number of the admission that took it last; the least is the longest unused.
+      searched: whether other rows were searched for the beginning of the prompt.
+    """
+
+    row: int
+    request: Request | None = None
+    wanted: list[int] = field(default_factory=list[int])
+    taken: int = 0
+    searched: bool = False
+    lookup: PromptLookup = field(default_factory=PromptLookup)
+    odds: Odds = field(default_factory=Odds)
+
+    def begin(self, request: Request, taken: int) -> None:
+        self.request, self.wanted, self.taken, self.searched = request, list(request.prompt), taken, False
+        self.lookup, self.odds = PromptLookup(), Odds()
+
+    @property
+    def count(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.wanted) - len(self.request.prompt) if self.request else 0
+
+    def guesses(self, limit: int) -> list[int]:
+        """How the text may go on, as far as the row of `limit` tokens and the request reach; no stop token."""
+        assert self.request is not None
+        request = self.request
+        most = min(MOST_GUESSES, request.max_new_tokens - self.count - 1, limit - len(self.wanted))
+        found = self.lookup.propose(self.wanted, most, self.count, request.sampling) if most > 0 else []
+        return list(takewhile(lambda token: token not in request.stop_ids, found))
