@@ -5,9 +5,9 @@
 
 #include "vectors.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX2__)
 #define OPAQUE(value) asm volatile("" : "+v"(value))
-#elif defined(__x86_64__)
+#elif defined(__x86_64__) && !defined(__AVX512F__)
 #define OPAQUE(value) asm volatile("" : "+x"(value))
 #elif defined(__aarch64__)
 #define OPAQUE(value) asm volatile("" : "+w"(value))

@@ -22,6 +22,8 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef long long Bits __attribute__((vector_size(64)));
 typedef long long HalfBits __attribute__((vector_size(32)));
 
+typedef long long QuarterBits __attribute__((vector_size(16)));
+
 typedef uint8_t Bytes __attribute__((vector_size(64)));
 typedef int8_t SignedBytes __attribute__((vector_size(64)));
 typedef uint16_t Words __attribute__((vector_size(64)));
@@ -94,16 +96,29 @@ inline Bits maskz_cvtepu16_epi32(uint16_t mask, HalfBits a) {
   return (Bits)out;
 }
 
+inline Bits maskz_cvtepi8_epi32(uint16_t mask, QuarterBits a) {
+  typedef int8_t QuarterBytes __attribute__((vector_size(16)));
+  const QuarterBytes bytes = (QuarterBytes)a;
+  Doubles out = {};
+  for (int lane = 0; lane < kLanes; ++lane) out[lane] = kept(mask, lane) ? uint32_t(int32_t(bytes[lane])) : 0;
+  return (Bits)out;
+}
+
+inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); }
+
 }  // namespace plain
 
 #define __m512 plain::Floats
 #define __m512i plain::Bits
 #define __m256i plain::HalfBits
+#define __m128i plain::QuarterBits
 
 #define _mm256_loadu_si256(from) plain::loaded<plain::HalfBits>(from)
 #define _mm512_loadu_si512(from) plain::loaded<plain::Bits>(from)
 #define _mm512_storeu_ps plain::storeu_ps
 #define _mm512_setzero_ps() plain::Floats{}
+#define _mm512_setzero_si512() plain::Bits{}
+#define _mm512_add_epi32 plain::add_epi32
 #define _mm512_set1_ps plain::set1_ps
 #define _mm512_set1_epi8 plain::set1_epi8
 #define _mm512_set1_epi32 plain::set1_epi32
@@ -115,4 +130,5 @@ inline Bits maskz_cvtepu16_epi32(uint16_t mask, HalfBits a) {
 #define _mm512_fmadd_ps plain::fmadd_ps
 #define _mm512_maskz_cvtepi32_ps plain::maskz_cvtepi32_ps
 #define _mm512_maskz_cvtph_ps plain::maskz_cvtph_ps
+#define _mm512_maskz_cvtepi8_epi32 plain::maskz_cvtepi8_epi32
 #define _mm512_maskz_cvtepu16_epi32 plain::maskz_cvtepu16_epi32
