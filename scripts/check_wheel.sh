@@ -42,7 +42,7 @@ for level in avx2 avx512_vnni; do
     if grep -qw "$level" /proc/cpuinfo; then answer "${level%_vnni}" native; fi
 done
 
-install --force-reinstall --no-deps "$sources"
+install --no-cache-dir --force-reinstall --no-deps "$sources"  # pip would take what it built of that name before
 answer "" none 2>"$work/said"
 cat "$work/said" >&2
 if [ "$(grep -c "no native kernels were built" "$work/said")" != 1 ]; then

@@ -60,10 +60,14 @@ class Sampling:
 
     def knobs(self, rows: int) -> "Knobs":
         """The values on the device, for a batch of this many rows."""
+        return knobs_of([self] * rows, self.seeds(rows))
+
+    def seeds(self, rows: int) -> tuple[int, ...]:
+        """Each row's; raises ValueError if there are more or fewer."""
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * rows
         if len(seeds) != rows:
             raise ValueError(f"seed: expected one number, or one for each of {rows} rows; found {len(seeds)}")
-        return knobs_of([self] * rows, seeds)
+        return seeds
 
 
 def _require(name: str, value: float, holds: bool, wanted: str) -> None:

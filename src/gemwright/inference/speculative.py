@@ -137,7 +137,7 @@ class _Run:
         self._session, self._proposer, self._passes = session, proposer, passes
         self._sampling, self._stop_ids = sampling, stop_ids
         self._odds = Odds()
-        (seed,) = sampling.seed if isinstance(sampling.seed, tuple) else (sampling.seed,)
+        (seed,) = sampling.seeds(1)
         self._knobs = {length: knobs_of([sampling] * length, [seed] * length) for length in self._passes.lengths}
         self._seen = np.zeros((1, session.config.vocab_size), bool)
         self._seen[0, session.tokens[0]] = True

@@ -64,8 +64,8 @@ def _loaded() -> bool:
             return True
     if jax.default_backend() == "cpu":  # elsewhere nobody misses them
         _LOG.warning(
-            "gemwright: %s, so plain JAX runs, which is slower; a wheel brings the kernels, and `pip install -v` "
-            "from source shows why they were not built. %s=off hides this line",
+            "gemwright: %s, so plain JAX runs, which is slower; a wheel brings the native kernels, and "
+            "`pip install -v` from source shows why they were not built. %s=off hides this line",
             "; ".join(reasons) or "no native kernels were built for this processor",
             VARIABLE,
         )
