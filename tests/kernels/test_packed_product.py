@@ -174,6 +174,16 @@ def test_matrices_of_any_bits_in_one_call_are_as_each_alone(level: str, n: int) 
         np.testing.assert_array_equal(np.asarray(found), np.asarray(packed_product(rows, *matrix, out)))
 
 
+@needs_native
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_is_not_a_number_stays_none(level: str, wrong: float, dtype: jnp.dtype) -> None:
+    rows = rows_of(6, 70).at[2, 40].set(wrong).astype(dtype)
+    found = np.asarray(packed_product(rows, *packed(20, 70, 4), 20), np.float32)
+    assert np.isnan(found[2]).all()
+    assert np.isfinite(np.delete(found, 2, axis=0)).all()
+
+
 def test_rows_of_another_type_are_refused() -> None:
     with pytest.raises(TypeError, match="packed_products wants"):
         packed_product(rows_of(1, 64).astype(jnp.float16), *packed(16, 64, 4), 16)

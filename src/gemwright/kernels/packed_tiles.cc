@@ -190,7 +190,7 @@ inline void store(float* to, Floats sums) { std::memcpy(to, sums.of, sizeof sums
 
 #endif
 
-// To the nearest, ties to even. Sums are finite: weights and rows are.
+// To the nearest, ties to even; what arithmetic makes of a value that is not a number stays none.
 inline uint16_t narrowed(float value) {
   uint32_t word;
   std::memcpy(&word, &value, sizeof word);

@@ -37,15 +37,17 @@ inline Inputs part(const Element* from, int64_t valid) {
   return whole(filled);
 }
 
+// The largest magnitude; not a number if an input is none, or infinite, so that the products are none either.
 inline float largest(const Inputs& x) {
-  Floats most = {};
+  Floats most = {}, wrong = {};
   for (int v = 0; v < kVectors; ++v) {
     const Floats size = x.of[v] < 0.0f ? -x.of[v] : x.of[v];
     most = size > most ? size : most;
+    wrong += x.of[v] * 0.0f;
   }
   float result = 0;
   for (int lane = 0; lane < kLanes; ++lane) result = most[lane] > result ? most[lane] : result;
-  return result;
+  return result + total(wrong);
 }
 
 // Writes the codes and returns their sum.
