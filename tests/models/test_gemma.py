@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemwright.core.cache import empty_cache
+from gemwright.core.cache import SPARE, empty_cache
 from gemwright.core.module import abstract, count, named_leaves
 from gemwright.models import gemma
 from gemwright.models.gemma import PRESETS, Config, Gemma, cache_slots
@@ -117,8 +117,8 @@ def test_a_ring_that_ran_far_past_its_window_holds_only_the_last_positions() -> 
     tokens = jnp.asarray(forced_tokens(LOCAL, 0))
     _, cache = ours.run(weights, tokens, positions, ours.new_cache(config, ROWS, TOKENS), config)
     assert cache is not None
-    assert [layer.keys.shape[1] for layer in cache] == [5, TOKENS, 5]
-    assert sorted(cache[0].positions[0].tolist()) == list(range(TOKENS - 5, TOKENS))
+    assert [layer.keys.shape[1] for layer in cache] == [5 + SPARE, TOKENS, 5 + SPARE]
+    assert sorted(cache[0].positions[0].tolist()) == list(range(TOKENS - 5 - SPARE, TOKENS))
     assert cache[1].positions[0].tolist() == list(range(TOKENS))
 
 
