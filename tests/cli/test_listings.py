@@ -1,14 +1,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.core.cache import SPARE
 from gemwright.models.gemma import PRESETS
 from gemwright.models.summary import cache_bytes, summarise
+from tests.tiny import CONFIG, sharp_weights
 
 Run = Callable[..., Any]
 
@@ -77,6 +80,33 @@ def test_the_summary_of_a_folder_needs_no_weights(run: Run, tiny_folder: Path, t
     found = json.loads(run("summary", tmp_path / "config only", "--json").out)
     assert found["config"]["embed_dim"] == 24
     assert set(found["cache_bytes"]) == {"16", "32", "64", "128"}
+
+
+@pytest.fixture
+def gguf_folder(tmp_path: Path) -> Path:
+    """With a model's GGUF file and a broken one."""
+    config = replace(CONFIG, query_scale=CONFIG.head_dim**-0.5)  # what llama.cpp computes
+    save_gguf(tmp_path / "ggufs" / "mine.gguf", config, sharp_weights(config), kind="f16")
+    (tmp_path / "ggufs" / "broken.gguf").write_bytes(b"GGUF")
+    return tmp_path / "ggufs"
+
+
+def test_the_summary_of_a_gguf_file_is_of_its_header(run: Run, gguf_folder: Path) -> None:
+    found = json.loads(run("summary", gguf_folder / "mine.gguf", "--json").out)
+    assert found["config"]["family"] == CONFIG.family
+    assert found["config"]["embed_dim"] == CONFIG.embed_dim
+    assert found["parameters"]["total"] == summarise(CONFIG).total
+    done = run("summary", gguf_folder / "broken.gguf")
+    assert done.code == 1
+    assert "broken.gguf: the version: expected 4 bytes" in done.err
+
+
+def test_models_lists_gguf_files(run: Run, gguf_folder: Path) -> None:
+    found = json.loads(run("models", "--json").out)
+    (mine,) = [model for model in found["local"] if "ggufs" in model["folder"]]
+    assert mine["name"].endswith("mine.gguf")
+    assert mine["family"] == CONFIG.family
+    assert mine["bytes"] == (gguf_folder / "mine.gguf").stat().st_size
 
 
 def test_the_cache_of_windowed_layers_stops_growing() -> None:

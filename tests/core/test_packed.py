@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemwright.core.module import Spec, initialise
-from gemwright.core.packed import Packed, pack_weight, pack_weights, quantise
+from gemwright.core.module import Spec, count, initialise, named_leaves, named_weights
+from gemwright.core.packed import Packed, pack_weight, pack_weights
+from gemwright.core.quantise import dequantise, quantise
 from gemwright.core.weights import lookup, project
 from gemwright.kernels.packed_product import GROUP, unpack
 from gemwright.models.gemma import Gemma, gemma1
@@ -19,16 +20,15 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def error(matrix: np.ndarray, codes: np.ndarray, scales: np.ndarray) -> float:
-    found = codes * np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, : matrix.shape[1]]
-    return float(np.mean(np.square(found - matrix)))
+    return float(np.mean(np.square(dequantise(codes, scales, matrix.shape[1]) - matrix)))
 
 
 def test_eight_bits_are_within_half_a_step() -> None:
     matrix = normal(9, 83)
     codes, scales = quantise(matrix, 8)
     steps = np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, :83]
-    # A scale rounded down to float16 cuts the largest value by up to 127 / 2048 of a step more.
-    assert (np.abs(codes * steps - matrix) <= 0.57 * np.abs(steps)).all()
+    # A scale rounded down to float16, or fitted, cuts the largest value by a little more.
+    assert (np.abs(dequantise(codes, scales, 83) - matrix) <= 0.57 * np.abs(steps)).all()
 
 
 def test_searched_scales_have_a_smaller_error_than_the_largest_value_gives() -> None:
@@ -37,14 +37,14 @@ def test_searched_scales_have_a_smaller_error_than_the_largest_value_gives() -> 
     largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=-1)[..., None], axis=-1)[..., 0]
     plain_scales = (largest / -8).astype(np.float16)
     steps = np.repeat(plain_scales.astype(np.float32), GROUP, axis=1)
-    plain = np.clip(np.rint(matrix / steps), -8, 7)
+    plain = np.clip(np.rint(matrix / steps), -8, 7).reshape(groups.shape)
     assert error(matrix, *quantise(matrix, 4)) < 0.9 * error(matrix, plain, plain_scales)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_zeros_stay_zeros(bits: int) -> None:
     codes, scales = quantise(np.zeros((3, 40), np.float32), bits)
-    assert not (codes * np.repeat(scales, GROUP, axis=1)[:, :40]).any()
+    assert not dequantise(codes, scales, 40).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
@@ -89,3 +89,49 @@ def test_a_packed_model_is_close_to_the_model(bits: int, limit: float) -> None:
     # Relative errors of a weight are about 0.4% and 7%; sums of independent ones grow no faster than the logits.
     assert np.linalg.norm(found - exact) < limit * np.linalg.norm(exact)
     assert np.linalg.norm(found - exact) > 0
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_values_too_small_for_a_scale_become_zeros(bits: int) -> None:
+    codes, scales = quantise(np.full((2, 64), 1e-42, np.float32), bits)
+    assert not dequantise(codes, scales, 64).any()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_inputs_that_matter_are_kept_better(bits: int) -> None:
+    matrix = normal(64, 96)
+    important = np.where(np.arange(96) % 8 == 0, 100.0, 1.0)
+
+    def errors(importance: np.ndarray | None) -> np.ndarray:
+        return np.square(dequantise(*quantise(matrix, bits, importance), 96) - matrix).mean(axis=0)
+
+    plain, found = errors(None), errors(important)
+    assert (found * important).mean() < (0.95 if bits == 4 else 0.99) * (plain * important).mean()
+    assert found[::8].mean() < plain[::8].mean()
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(4, "Q4_0"), (8, "Q8_0")])
+def test_the_error_is_below_that_of_llama_cpp_at_the_same_bytes(bits: int, kind: str) -> None:
+    from gguf import GGMLQuantizationType, quants
+
+    matrix = normal(128, 512)
+    theirs = quants.dequantize(quants.quantize(matrix, GGMLQuantizationType[kind]), GGMLQuantizationType[kind])
+    codes, scales = quantise(matrix, bits)
+    assert error(matrix, codes, scales) < 0.9 * np.mean(np.square(theirs - matrix))
+
+
+def test_weights_are_packed_with_their_own_bits_and_importance_and_told() -> None:
+    specs = Gemma.specs(CONFIG)
+    weights = initialise(specs, 0)
+    named = named_leaves(specs)
+    bits = {name: 8 if "query" in name else 4 for name in named}
+    important = {"embedding": np.arange(48, dtype=np.float32)}
+    told: list[tuple[int, int]] = []
+    packed = pack_weights(specs, weights, bits, important, lambda done, total: told.append((done, total)))
+    found = named_weights(specs, packed)
+    assert (found["layers.0.attention.query"].bits, found["layers.0.attention.key"].bits) == (8, 4)
+    expected = pack_weight(weights.embedding, specs.embedding, 4, important["embedding"])
+    np.testing.assert_array_equal(np.asarray(found["embedding"].codes), np.asarray(expected.codes))
+    assert told[-1] == (count(specs), count(specs))
+    with pytest.raises(ValueError, match="weight embedding: expected a dense one to quantise, found a Packed"):
+        pack_weights(specs, packed, 4)

@@ -1,5 +1,6 @@
 """The thin product, native and in plain JAX: both are the float64 sum, and every transformation works on both."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -158,12 +159,20 @@ def test_off_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     check(*arrays(3, 40, 7))
 
 
-def test_a_library_that_does_not_load_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("built", [True, False])
+def test_without_a_library_that_loads_it_says_so_once(
+    built: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = tmp_path / "libgemwright_kernels.so"
     broken.write_bytes(b"not a library")
-    for libraries in ([broken], []):
-        monkeypatch.setattr(native, "_libraries", lambda found=libraries: iter(found))
-        assert not native._loaded.__wrapped__()
+    monkeypatch.setattr(native, "_libraries", lambda: iter([broken] if built else []))
+    monkeypatch.setattr(native, "_loaded", functools.cache(native._loaded.__wrapped__))
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    assert not native.available()
+    check(*arrays(3, 40, 7))
+    (line,) = caplog.messages
+    assert (f"{broken} does not load" if built else "no native kernels were built") in line
+    assert "plain JAX runs" in line
 
 
 def test_an_unknown_setting_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

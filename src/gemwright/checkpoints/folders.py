@@ -23,7 +23,7 @@ def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
       CheckpointError: if the folder holds something and may not be replaced.
     """
     folder = folder.resolve()  # through a link, so that the link stays one
-    _check_target(folder, overwrite)
+    check_target(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
     partial.mkdir()
@@ -34,7 +34,8 @@ def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_target(folder: Path, overwrite: bool) -> None:
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raises CheckpointError if the folder may not be written: before long work whose result it shall hold."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder to write into, found a file; choose another name")
     if not folder.exists() or not any(folder.iterdir()):

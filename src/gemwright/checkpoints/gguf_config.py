@@ -53,10 +53,10 @@ def family_of(metadata: Mapping[str, Any]) -> str:
       ValueError: if it is of another architecture.
     """
     found: Any = metadata.get(ARCHITECTURE)
-    if found not in TENSOR_NAMES:
+    if not isinstance(found, str) or found not in TENSOR_NAMES:
         known = " or ".join(TENSOR_NAMES)
         raise ValueError(f"{ARCHITECTURE}: expected {known}, found {found!r}; this architecture is not supported")
-    return str(found)
+    return found
 
 
 def config_of(metadata: Mapping[str, Any], rows: int) -> Config:
@@ -111,7 +111,7 @@ def _check_computable(family: str, values: Mapping[str, Any], head_dim: int) -> 
     }
     for key, good in accepted.items():
         found = values.get(f"{family}.{key}")
-        if found not in good:
+        if isinstance(found, np.ndarray) or found not in good:
             raise ValueError(f"{family}.{key}: expected {good[-1]!r} or none, found {found!r}; this is not computed")
 
 

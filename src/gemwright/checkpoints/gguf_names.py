@@ -39,6 +39,59 @@ TENSOR_NAMES: Mapping[str, NameTable] = {
 }
 """By family, which is llama.cpp's architecture too: a weight's name here, and there."""
 
+
+@dataclass(frozen=True)
+class Stored:
+    """A type that tensors are stored in.
+
+    Attributes:
+      number: by which files call it.
+      block: numbers that are stored together, in `block_bytes`.
+    """
+
+    number: int
+    block: int
+    block_bytes: int
+
+
+TYPES: Mapping[str, Stored] = {
+    "F32": Stored(0, 1, 4),
+    "F16": Stored(1, 1, 2),
+    "Q4_0": Stored(2, 32, 18),
+    "Q4_1": Stored(3, 32, 20),
+    "Q5_0": Stored(6, 32, 22),
+    "Q5_1": Stored(7, 32, 24),
+    "Q8_0": Stored(8, 32, 34),
+    "Q8_1": Stored(9, 32, 40),
+    "Q2_K": Stored(10, 256, 84),
+    "Q3_K": Stored(11, 256, 110),
+    "Q4_K": Stored(12, 256, 144),
+    "Q5_K": Stored(13, 256, 176),
+    "Q6_K": Stored(14, 256, 210),
+    "Q8_K": Stored(15, 256, 292),
+    "IQ2_XXS": Stored(16, 256, 66),
+    "IQ2_XS": Stored(17, 256, 74),
+    "IQ3_XXS": Stored(18, 256, 98),
+    "IQ1_S": Stored(19, 256, 50),
+    "IQ4_NL": Stored(20, 32, 18),
+    "IQ3_S": Stored(21, 256, 110),
+    "IQ2_S": Stored(22, 256, 82),
+    "IQ4_XS": Stored(23, 256, 136),
+    "I8": Stored(24, 1, 1),
+    "I16": Stored(25, 1, 2),
+    "I32": Stored(26, 1, 4),
+    "I64": Stored(27, 1, 8),
+    "F64": Stored(28, 1, 8),
+    "IQ1_M": Stored(29, 256, 56),
+    "BF16": Stored(30, 1, 2),
+    "TQ1_0": Stored(34, 256, 54),
+    "TQ2_0": Stored(35, 256, 66),
+    "MXFP4": Stored(39, 32, 17),
+    "NVFP4": Stored(40, 64, 36),
+    "Q1_0": Stored(41, 128, 18),
+}
+"""All of llama.cpp's types, by name: a tensor of another than those in `DTYPES` is at least named."""
+
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "F32": FLOAT32,
     "F16": np.dtype(np.float16),
@@ -77,8 +130,13 @@ def is_norm(name: str) -> bool:
     return name.endswith("norm.weight")
 
 
+def in_blocks(kind: str) -> bool:
+    """Whether numbers of a type are stored in quantised blocks, which the library `gguf` opens."""
+    return TYPES[kind].block > 1
+
+
 def gguf_library() -> Any:
-    """The library `gguf`.
+    """The library `gguf`, which opens and makes blocks, and writes files.
 
     Raises:
       CheckpointError: if it is not installed.
@@ -86,5 +144,7 @@ def gguf_library() -> Any:
     try:
         import gguf
     except ImportError:
-        raise CheckpointError("GGUF files need the gguf library: pip install 'gemwright[gguf]'") from None
+        raise CheckpointError(
+            "quantised and new GGUF files need the gguf library: pip install 'gemwright[gguf]'"
+        ) from None
     return gguf

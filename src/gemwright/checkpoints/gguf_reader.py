@@ -1,11 +1,11 @@
 """A GGUF file of llama.cpp: its metadata, its tensors, and which of our weights each one is.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Files are mapped by the
-library `gguf`; blocks of a quantised type become numbers when their weight is read. Needs the
-extra `gguf`.
+Files are mapped. Blocks of a quantised type become numbers when their weight is read, by the library
+of the extra `gguf`; files without such blocks need no library.
 """
 
 import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_config import config_of, family_of
-from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, is_norm
+from gemwright.checkpoints.gguf_header import TensorEntry, read_header
+from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, in_blocks, is_norm
 from gemwright.checkpoints.hf_config import FILE_NAME, vocabulary
 from gemwright.checkpoints.hf_tensors import stored_shape
 from gemwright.checkpoints.placing import aligned, pieces
@@ -32,9 +33,9 @@ class GgufTensor:
     """A stored tensor: one of our weights with heads joined, plus one if it is a norm.
 
     Attributes:
-      kind: the library's name of its type.
+      kind: the format's name of its type.
       shape: rows and columns, in numbers.
-      data: rows of numbers, or of the bytes of blocks.
+      data: the bytes of each row.
     """
 
     path: Path
@@ -49,7 +50,7 @@ class GgufTensor:
 
     def read(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """A view of the file, or for blocks and norms a copy."""
-        rows = np.atleast_2d(self.data)[: math.prod(shape) // self.shape[-1]]  # what follows is padding
+        rows = self.data[: math.prod(shape) // self.shape[-1]]  # what follows is padding
         values = _numbers(rows, self.kind)
         return (values.astype(FLOAT32) - 1 if is_norm(self.name) else values).reshape(shape)
 
@@ -62,7 +63,7 @@ class GgufTensor:
 
 def _numbers(rows: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     """(rows, columns) of what is stored. Blocks are opened in memory that JAX takes as it is, some rows at a time."""
-    if kind in ("F32", "F16", "BF16"):
+    if not in_blocks(kind):
         return rows.view(DTYPES[kind])
     gguf = gguf_library()
     stored = gguf.GGMLQuantizationType[kind]
@@ -109,37 +110,35 @@ def open_gguf(path: Path) -> GgufFile:
     """Map a file; reads its header alone.
 
     Raises:
-      CheckpointError: if the library is not installed, or the file is truncated, one of several
-        parts, or not of this format.
+      CheckpointError: if the file is truncated, one of several parts, or not of this format.
+      OSError: if it cannot be read.
     """
-    gguf = gguf_library()
+    data = _mapped(path)
     try:
-        reader = gguf.GGUFReader(path)
-        metadata = {key: field.contents() for key, field in reader.fields.items()}
-    except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
-        raise CheckpointError(_unreadable(path, error)) from None
-    if reader.byte_order != "I":
-        raise CheckpointError(f"{path}: expected numbers in this machine's order of bytes, found the other")
-    if metadata.get("split.count", 1) != 1:
+        metadata, entries = read_header(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; fetch the file again") from None
+    parts = metadata.get("split.count")
+    if isinstance(parts, int) and parts > 1:
         raise CheckpointError(
-            f"{path}: expected a whole model, found a part of {metadata['split.count']}; "
-            "join them by llama-gguf-split --merge"
+            f"{path}: expected a whole model, found a part of {parts}; join them by llama-gguf-split --merge"
         )
-    tensors = (_tensor(path, tensor) for tensor in reader.tensors)
-    return GgufFile(path, metadata, {tensor.name: tensor for tensor in tensors})
+    tensors = {name: _tensor(path, name, entry, data) for name, entry in entries.items()}
+    return GgufFile(path, metadata, tensors)
 
 
-def _tensor(path: Path, tensor: Any) -> GgufTensor:
-    shape = tuple(reversed(tensor.shape.tolist()))  # the format counts from the last axis
-    return GgufTensor(path, tensor.name, tensor.tensor_type.name, shape, np.asarray(tensor.data))
+def _mapped(path: Path) -> memoryview:
+    """The bytes of a file. They are read when they are used, and live as long as a view of them."""
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return memoryview(b"")  # which cannot be mapped
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _unreadable(path: Path, error: BaseException) -> str:
-    first_line = (str(error).splitlines() or [""])[0]
-    return (
-        f"{path}: expected a whole GGUF file, found {path.stat().st_size:,} bytes that gguf cannot read "
-        f"({type(error).__name__}: {first_line}): it is truncated or of another format; fetch it again"
-    )
+def _tensor(path: Path, name: str, entry: TensorEntry, data: memoryview) -> GgufTensor:
+    stored = np.frombuffer(data[entry.start : entry.stop], np.uint8)
+    rows = math.prod(entry.shape[:-1])
+    return GgufTensor(path, name, entry.kind, entry.shape, stored.reshape(rows, len(stored) // max(1, rows)))
 
 
 # -------------------------------------------------------------------------------------- the match
@@ -152,7 +151,7 @@ def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
       CheckpointError: if it is no Gemma 1 or 2, or a tensor is missing, has another shape or type,
         or is none of this model's.
     """
-    config = _config(file)
+    config = gguf_config(file)
     specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
     names = translate(specs, TENSOR_NAMES[config.family])
     for ours, theirs in names.items():
@@ -163,7 +162,12 @@ def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
     return config, {ours: file.tensors[theirs] for ours, theirs in names.items()}
 
 
-def _config(file: GgufFile) -> Config:
+def gguf_config(file: GgufFile) -> Config:
+    """The model's constants.
+
+    Raises:
+      CheckpointError: if it is no Gemma 1 or 2 that is computed; names the key.
+    """
     try:
         family_of(file.metadata)  # before the embedding is missed in a file that is something else
         if EMBEDDING not in file.tensors:
@@ -185,3 +189,5 @@ def _check_tensor(file: GgufFile, name: str, shape: tuple[int, ...]) -> None:
             f"{tensor}: expected one of the types {', '.join(DTYPES)}, found {tensor.kind}; "
             "make a file of such a type by llama-quantize"
         )
+    if in_blocks(tensor.kind):
+        gguf_library()  # missed now rather than at the first weight

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.gguf_header import Strings
 from gemwright.checkpoints.gguf_reader import GgufFile
 from gemwright.checkpoints.tokenizer_files import CHAT_TEMPLATE
 from gemwright.text import control
@@ -79,9 +82,9 @@ def read_tokenizer(file: GgufFile) -> Tokenizer | None:
       CheckpointError: if it is of another kind or damaged.
     """
     kind = file.metadata.get(_MODEL, "none")
-    if kind == "none":
+    if isinstance(kind, str) and kind == "none":
         return None
-    if kind != "llama":
+    if not isinstance(kind, str) or kind != "llama":
         raise CheckpointError(f"{file.path}: {_MODEL}: expected llama, which is SentencePiece, found {kind!r}")
     try:
         return Tokenizer.from_bytes(_model(file.metadata))
@@ -110,7 +113,7 @@ def _model(metadata: Mapping[str, Any]) -> bytes:
 
 
 def _stored_pieces(metadata: Mapping[str, Any]) -> Iterator[_Piece]:
-    columns: list[Any] = [metadata.get(key, []) for key in (_LIST, _SCORES, _TYPES)]
+    columns = [_column(metadata, key) for key in (_LIST, _SCORES, _TYPES)]
     counts = [len(column) for column in columns]
     if len(set(counts)) > 1:
         found = ", ".join(f"{count:,}" for count in counts)
@@ -119,6 +122,13 @@ def _stored_pieces(metadata: Mapping[str, Any]) -> Iterator[_Piece]:
     for name, score, kind in itertools.islice(zip(names, scores, kinds, strict=True), _unpadded(names, kinds)):
         spelled = name.replace(" ", control.WORD_BOUNDARY) if kind == _Type.USER_DEFINED else name
         yield spelled, score, kind
+
+
+def _column(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = metadata.get(key, np.empty(0))
+    if not isinstance(value, Strings | np.ndarray):
+        raise ValueError(f"{key}: expected a list, found {value!r}")
+    return value if isinstance(value, Strings) else value.tolist()  # NumPy's own numbers are slow one by one
 
 
 def _unpadded(names: Sequence[str], kinds: Sequence[int]) -> int:

@@ -16,6 +16,9 @@ from gemwright.models.gemma import HUGGING_FACE_NAMES, Config
 
 FILE_NAME = "config.json"
 
+PACKED = {"quant_method": "gemwright"}
+"""`quantization_config` of a folder whose weights are packed, see `packed_reader.py`."""
+
 _SIZES = {
     "vocab_size": "vocab_size",
     "embed_dim": "hidden_size",
@@ -48,7 +51,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "attention_bias": ((None, False), "Gemma's attention has no biases"),
     "tie_word_embeddings": ((None, True), "Gemma's head is its embedding; tie them before saving"),
     "use_bidirectional_attention": ((None, False), "only causal attention is computed"),
-    "quantization_config": ((None,), "quantised Hugging Face files are not read; use the unquantised model"),
+    "quantization_config": ((None, PACKED), "quantised Hugging Face files are not read; use the unquantised model"),
     "rope_scaling": ((None,), "scaled rotary embeddings are not computed for this family"),
     "hidden_activation": ((None, _TANH_GELU), "Gemma's activation is GELU by tanh; correct the file if it means that"),
 }
@@ -83,6 +86,14 @@ def read_config(folder: Path) -> Config:
         return _from_json(_read_json(path))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder says that its weights are packed; false too if it says nothing readable."""
+    try:
+        return _read_json(folder / FILE_NAME).get("quantization_config") == PACKED
+    except (ValueError, OSError):
+        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:

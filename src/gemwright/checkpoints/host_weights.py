@@ -42,6 +42,10 @@ def host_weights(config: Config, weights: Gemma, tables: Mapping[str, NameTable]
         raise CheckpointError(f"family {config.family!r}: expected one of {', '.join(tables)}")
     specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
     arrays = named_leaves(weights)
+    if "embedding.codes" in arrays:
+        raise CheckpointError(
+            "expected dense weights to save, found quantised ones; take the model they were made from"
+        )
     for name in sorted(specs.keys() ^ arrays.keys()):
         raise CheckpointError(f"weight {name}: expected {'none' if name in arrays else 'one'} by the configuration")
     for name, spec in specs.items():

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.gguf_reader import gguf_file
+from gemwright.checkpoints.gguf_reader import SUFFIX, gguf_config, gguf_file, open_gguf
 from gemwright.checkpoints.hf_config import FILE_NAME, read_config
 
 _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-it", "gemma-1.1-7b-it")
@@ -122,7 +122,8 @@ class LocalModel:
 
     Attributes:
       name: what `resolve` takes.
-      weight_bytes: of its safetensors files.
+      folder: or its GGUF file.
+      weight_bytes: of its safetensors files, or of the GGUF file.
     """
 
     name: str
@@ -133,7 +134,8 @@ class LocalModel:
 
 def local_models(folders: Iterable[Path] = ()) -> list[LocalModel]:
     """The models in the hub's cache, then those in folders and one level below them."""
-    candidates = [*_cached(), *((str(path), path) for folder in folders for path in (folder, *_below(folder)))]
+    places = (place for folder in folders for path in (folder, *_below(folder)) for place in (path, *_gguf_files(path)))
+    candidates = [*_cached(), *((str(place), place) for place in places)]
     found = (_local_model(name, folder) for name, folder in candidates)
     return [model for model in found if model is not None]
 
@@ -156,9 +158,15 @@ def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
+def _gguf_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
 def _local_model(name: str, folder: Path) -> LocalModel | None:
     """None if it is not one that can be loaded."""
     try:
+        if folder.suffix == SUFFIX and folder.is_file():
+            return LocalModel(name, folder, gguf_config(open_gguf(folder)).family, folder.stat().st_size)
         family = read_config(folder).family
     except (CheckpointError, OSError):
         return None

@@ -14,9 +14,10 @@ import jax
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_reader import gguf_file, match_gguf, open_gguf
 from gemwright.checkpoints.gguf_tokenizer import read_tokenizer
-from gemwright.checkpoints.hf_config import read_config
+from gemwright.checkpoints.hf_config import is_packed, read_config
 from gemwright.checkpoints.hf_tensors import match_tensors, open_tensors
 from gemwright.checkpoints.orbax import is_flax, match_flax, open_flax
+from gemwright.checkpoints.packed_reader import read_packed
 from gemwright.checkpoints.placing import place
 from gemwright.checkpoints.stored import StoredWeight, kept_dtype, wanted_dtype
 from gemwright.core.module import Spec, count, map_specs
@@ -48,7 +49,8 @@ class Checkpoint:
 def load_checkpoint(
     folder: Path, *, dtype: Any = None, mesh: jax.sharding.Mesh | None = None, progress: Progress | None = None
 ) -> Checkpoint:
-    """Read a model: a folder of Hugging Face, Google's Flax release (an Orbax folder), or llama.cpp's GGUF file.
+    """Read a model: a folder of Hugging Face, a packed one of ours, Google's Flax release (an Orbax folder), or
+    llama.cpp's GGUF file.
 
     On the CPU, weights that need no conversion are the file's own memory, mapped: do not write into
     the files while the model lives (replacing or deleting them does no harm).
@@ -56,8 +58,8 @@ def load_checkpoint(
     Args:
       folder: or the GGUF file, or a folder with one such file and no `config.json`.
       dtype: of the weights, float32 or bfloat16; None keeps each as stored; float16 and blocks of a
-        quantised GGUF become float32.
-      mesh: devices to spread the weights over; each reads its own part alone.
+        quantised GGUF become float32. Not for packed weights.
+      mesh: devices to spread the weights over; each reads its own part alone. Not for packed weights.
       progress: told after each weight.
 
     Raises:
@@ -65,6 +67,8 @@ def load_checkpoint(
         tensor, what was expected and found.
     """
     folder, wanted = Path(folder), wanted_dtype(dtype)
+    if is_packed(folder):
+        return _load_packed(folder, dtype, mesh, progress)
     config, stored, tokenizer = _open(folder)
     for weight in stored.values():
         kept_dtype(weight)
@@ -83,6 +87,21 @@ def load_checkpoint(
         return array
 
     return Checkpoint(config, map_specs(read, Gemma.specs(config)), tokenizer, folder)
+
+
+def _load_packed(folder: Path, dtype: Any, mesh: Any, progress: Progress | None) -> Checkpoint:
+    for option, value in (("dtype", dtype), ("mesh", mesh)):
+        if value is not None:
+            raise CheckpointError(
+                f"{folder}: {option}: expected none, because its weights are packed for one CPU; leave it out, "
+                "or load the model it was quantised from"
+            )
+    config, tokenizer = read_config(folder), _optional_tokenizer(folder)
+    check_vocabulary(folder, config, tokenizer)
+    weights = read_packed(folder, config)
+    if progress:
+        progress(1, 1)
+    return Checkpoint(config, weights, tokenizer, folder)
 
 
 def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight], Tokenizer | None]:

@@ -64,6 +64,7 @@ class SafetensorsFile:
     Attributes:
       path: the file.
       entries: its tensors by name.
+      metadata: what its writer says of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +76,7 @@ class SafetensorsFile:
         """
         self.path = path
         with path.open("rb") as file:
-            self.entries = _read_entries(path, file.read(_LENGTH_BYTES), file.read, path.stat().st_size)
+            self.entries, self.metadata = _read_header(path, file.read(_LENGTH_BYTES), file.read, path.stat().st_size)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._address = np.frombuffer(self._map, np.uint8).ctypes.data
 
@@ -94,22 +95,23 @@ class SafetensorsFile:
         self._map.madvise(mmap.MADV_DONTNEED, start, last - self._address - start)
 
 
-def _read_entries(path: Path, prefix: bytes, read: Any, file_size: int) -> dict[str, Entry]:
+def _read_header(path: Path, prefix: bytes, read: Any, file_size: int) -> tuple[dict[str, Entry], dict[str, str]]:
     length = int.from_bytes(prefix, "little")
     if len(prefix) < _LENGTH_BYTES or length > min(_LONGEST_HEADER, file_size - _LENGTH_BYTES):
         raise CheckpointError(
             f"{path}: expected a safetensors header of {length:,} bytes, found a file of {file_size:,}: "
             "it is truncated or of another format; fetch it again"
         )
-    entries = _parse_header(path, read(length), _LENGTH_BYTES + length)
+    entries, metadata = _parse_header(path, read(length), _LENGTH_BYTES + length)
     _check_extent(path, entries, _LENGTH_BYTES + length, file_size)
-    return entries
+    return entries, metadata
 
 
-def _parse_header(path: Path, data: bytes, base: int) -> dict[str, Entry]:
+def _parse_header(path: Path, data: bytes, base: int) -> tuple[dict[str, Entry], dict[str, str]]:
     try:
         header = json.loads(data)
-        return {name: _entry(field, base) for name, field in header.items() if name != "__metadata__"}
+        metadata = dict(header.pop("__metadata__", {}))
+        return {name: _entry(field, base) for name, field in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its safetensors header is damaged ({error!r}); fetch the file again") from None
 

@@ -53,9 +53,7 @@ def save_checkpoint(
     stored_config = config_json(config, str(arrays["model.embed_tokens.weight"].array.dtype), ids)
     check_room(folder, sum(weight.array.nbytes for weight in arrays.values()))
     with whole_folder(folder, overwrite=overwrite) as partial:
-        _write_json(partial / FILE_NAME, stored_config)
-        _write_json(partial / _GENERATION_FILE, {**_generation_of(source), **generation_json(ids)})
-        write_tokenizer(partial, tokenizer, source)
+        write_beside_weights(partial, stored_config, ids, tokenizer, source)
         _write_weights(partial, arrays, shard_bytes, progress)
 
 
@@ -104,6 +102,15 @@ def _shards(weights: Mapping[str, HostWeight], limit: int) -> Iterator[list[str]
 
 
 # -------------------------------------------------------------------------------------- other files
+
+
+def write_beside_weights(
+    folder: Path, stored_config: Mapping[str, Any], ids: TokenIds, tokenizer: Tokenizer | None, source: Path | None
+) -> None:
+    """All files of a Hugging Face folder but the weights."""
+    _write_json(folder / FILE_NAME, stored_config)
+    _write_json(folder / _GENERATION_FILE, {**_generation_of(source), **generation_json(ids)})
+    write_tokenizer(folder, tokenizer, source)
 
 
 def _generation_of(source: Path | None) -> dict[str, Any]:

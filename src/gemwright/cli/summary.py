@@ -20,7 +20,7 @@ def summary(
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not equal ones once.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the module tree, the parameters, the sizes and the cache of a preset or a model's folder."""
+    """Show the module tree, the parameters, the sizes and the cache of a preset, a model's folder or a GGUF file."""
     from gemwright.models.summary import summarise
 
     found = summarise(_config(model))
@@ -36,6 +36,7 @@ def summary(
 
 
 def _config(model: str | None) -> "Config":
+    from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, open_gguf
     from gemwright.checkpoints.hf_config import read_config
     from gemwright.checkpoints.hub import resolve
     from gemwright.models.gemma import PRESETS
@@ -46,7 +47,9 @@ def _config(model: str | None) -> "Config":
         from gemwright.model import DEFAULT_MODEL
 
         return read_config(DEFAULT_MODEL)
-    return read_config(resolve(model))
+    path = resolve(model)
+    file = gguf_file(path)
+    return gguf_config(open_gguf(file)) if file else read_config(path)
 
 
 def _tree(found: "Summary", title: str, every_layer: bool) -> "Tree":

@@ -1,6 +1,7 @@
 """Keys and values kept between calls. A layer with a window keeps a ring of that many tokens and some to spare."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,7 @@ def empty_cache(
     return KVCache(jnp.zeros(shape, jnp.int8), jnp.zeros(shape, jnp.int8), positions, *scales)
 
 
+@partial(jax.jit, static_argnames=("window", "cap"))
 def cached_attention(
     queries: jax.Array,
     keys: jax.Array,

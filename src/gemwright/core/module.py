@@ -67,9 +67,24 @@ def is_spec(leaf: Any) -> bool:
     return isinstance(leaf, Spec)
 
 
-def map_specs(function: Callable[[str, Spec], Any], specs: T) -> T:
-    """Apply `function(name, spec)` to every Spec of a tree, keeping the tree."""
-    return jax.tree_util.tree_map_with_path(lambda path, spec: function(path_name(path), spec), specs, is_leaf=is_spec)
+def map_specs(function: Callable[..., Any], specs: T, *weights: T) -> T:
+    """Apply `function(name, spec, *weights)` to every Spec of a tree, keeping the tree.
+
+    Args:
+      weights: modules of that class; a weight of several parts (a quantised one) is given whole.
+    """
+
+    def apply(path: Any, spec: Spec, *found: Any) -> Any:
+        return function(path_name(path), spec, *found)
+
+    return jax.tree_util.tree_map_with_path(apply, specs, *weights, is_leaf=is_spec)
+
+
+def named_weights(specs: T, weights: T) -> dict[str, Any]:
+    """The weights of a module by name; one of several parts (a quantised one) is whole."""
+    found: dict[str, Any] = {}
+    map_specs(lambda name, _, weight: found.__setitem__(name, weight), specs, weights)
+    return found
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

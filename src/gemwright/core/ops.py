@@ -2,7 +2,11 @@
 
 Letters: B batch, T tokens of this call, S cached or attended tokens, H query heads, G key/value
 heads, K head size, D embedding width.
+
+What every layer calls is a program of its own, so that it is traced once and not in each layer.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +18,7 @@ _SMALLEST_BLOCK, _MOST_BLOCKS = 64, 8  # of queries in order: smaller ones cost 
 _MOST_SCORES = 1 << 22  # attention scores held at once (16 MiB): longer texts are taken in blocks of queries
 
 
+@partial(jax.jit, static_argnames="epsilon")
 def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
     """Root mean square norm times (1 + weight), over the last dimension; cast back at the end."""
     wide = x.astype(jnp.float32)
@@ -26,6 +31,7 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else jnp.tanh(x / cap) * cap
 
 
+@partial(jax.jit, static_argnames="base")
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
     """Rotary position embedding: the first half of a head is paired with its second half.
 

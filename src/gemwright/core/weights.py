@@ -1,16 +1,20 @@
 """A weight in its forms, and the one contraction that every product with a weight goes through."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.packed import Packed
-from gemwright.kernels.packed_product import packed_product, unpack_rows
+from gemwright.core.recording import Recording
+from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
-Weight = jax.Array | Packed
-"""Dense or quantised; dispatched on here and nowhere else."""
+Weight = jax.Array | IntWeight | Packed | Recording
+"""Dense, quantised or watched; dispatched on here and nowhere else."""
 
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
@@ -24,20 +28,54 @@ def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
     Returns:
       (..., *out), in the dtype of `x`; sums are float32.
     """
-    outs, ins = weight.shape[: len(weight.shape) - inputs], weight.shape[len(weight.shape) - inputs :]
-    batch = x.shape[: x.ndim - inputs]
+    return project_each(x, (weight,), inputs)[0]
+
+
+def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tuple[jax.Array, ...]:
+    """`project` by several weights; packed ones in one pass, which rounds `x` once for all."""
+    batch, ins = x.shape[: x.ndim - inputs], x.shape[x.ndim - inputs :]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    if isinstance(weight, Packed):
-        product = packed_product(rows, weight.codes, weight.scales, math.prod(outs))
+    bare = [_noted(rows, weight) for weight in weights]
+    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in bare]
+    outs = tuple(math.prod(shape) for shape in shapes)
+    packed = [(weight.codes, weight.scales) for weight in bare if isinstance(weight, Packed)]
+    if len(packed) == len(bare):
+        products = _packed_products(rows, tuple(packed), outs)
     else:
-        product = _matmul(rows, weight.reshape(math.prod(outs), math.prod(ins)))
-    return product.astype(x.dtype).reshape(*batch, *outs)
+        products = [_product(rows, weight, out) for weight, out in zip(bare, outs, strict=True)]
+    return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
+
+
+def _noted(rows: jax.Array, weight: Weight) -> jax.Array | IntWeight | Packed:
+    """The weight to compute with, once a watched one has noted what it meets."""
+    if not isinstance(weight, Recording):
+        return weight
+    weight.note(rows)
+    return weight.weight
+
+
+# Programs of their own, so that layers alike are traced once.
+_packed_products = jax.jit(packed_products, static_argnums=2)
+
+
+@partial(jax.jit, static_argnames="outs")
+def _product(rows: jax.Array, weight: jax.Array | IntWeight | Packed, outs: int) -> jax.Array:
+    """(n, in) -> (n, out) by one weight, in the dtype of the rows."""
+    if isinstance(weight, Packed):
+        return packed_products(rows, ((weight.codes, weight.scales),), (outs,))[0]
+    if isinstance(weight, IntWeight):
+        return int_product(rows, weight).astype(rows.dtype)
+    return _matmul(rows, weight.reshape(outs, rows.shape[1])).astype(rows.dtype)
 
 
 def lookup(weight: Weight, index: jax.Array) -> jax.Array:
     """(..., in) rows of an (out, in) weight, in its dtype."""
     if isinstance(weight, Packed):
         return unpack_rows(weight.codes, weight.scales, index, weight.shape[1]).astype(weight.dtype)
+    if isinstance(weight, IntWeight):
+        return int_rows(weight, index)
+    if isinstance(weight, Recording):
+        return lookup(weight.weight, index)
     return weight[index]
 
 

@@ -60,10 +60,14 @@ class Sampling:
 
     def knobs(self, rows: int) -> "Knobs":
         """The values on the device, for a batch of this many rows."""
+        return knobs_of([self] * rows, self.seeds(rows))
+
+    def seeds(self, rows: int) -> tuple[int, ...]:
+        """Each row's; raises ValueError if there are more or fewer."""
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,) * rows
         if len(seeds) != rows:
             raise ValueError(f"seed: expected one number, or one for each of {rows} rows; found {len(seeds)}")
-        return knobs_of([self] * rows, seeds)
+        return seeds
 
 
 def _require(name: str, value: float, holds: bool, wanted: str) -> None:
@@ -114,7 +118,7 @@ def knobs_of(rows: Sequence[Sampling], seeds: Sequence[int]) -> Knobs:
     """The values of rows that each have a sampling and a seed of their own."""
 
     def column(value: Callable[[Sampling], float], dtype: type[np.generic] = np.float32) -> jax.Array:
-        return jnp.asarray(np.array([value(row) for row in rows], dtype))
+        return jax.device_put(np.array([value(row) for row in rows], dtype))
 
     return Knobs(
         column(lambda row: max(row.temperature, _LEAST) if row.temperature else 0.0),
@@ -122,7 +126,7 @@ def knobs_of(rows: Sequence[Sampling], seeds: Sequence[int]) -> Knobs:
         column(lambda row: max(row.top_p, _LEAST) if row.top_p < 1 else 2.0),
         column(lambda row: row.min_p),
         column(lambda row: row.repetition_penalty),
-        jnp.asarray(np.array(seeds, np.uint32)),
+        jax.device_put(np.array(seeds, np.uint32)),
     )
 
 

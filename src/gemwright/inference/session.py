@@ -88,7 +88,11 @@ class Session:
         self.reserve(max(lengths) + 1)
         positions = np.array([[length] for length in lengths], np.int32)
         self.state = _read(self.weights, self.state, tokens[:, None], positions, self.config)
-        for row, token, on in zip(self.tokens, np.asarray(tokens).tolist(), running, strict=True):
+        self.note(np.asarray(tokens).tolist(), running)
+
+    def note(self, tokens: Sequence[int], running: Sequence[bool]) -> None:
+        """Keep in mind one token a row that is still running; the state has read it."""
+        for row, token, on in zip(self.tokens, tokens, running, strict=True):
             row.extend([token] if on else [])
 
     def logits(self) -> jax.Array:
@@ -158,20 +162,18 @@ class Session:
             self.state = Sequences(caches, self.state.last)
 
     def _empty(self) -> Sequences:
-        shapes = jax.eval_shape(self._allocate)
+        sizes = (self.rows, self.capacity, self.config, self.weights.embedding.dtype, self.cache_bits)
+        shapes = jax.eval_shape(lambda: _empty(*sizes))
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)), self.rows, self.capacity)
-        return self._allocate()
+        return _empty(*sizes)
 
-    def _allocate(self) -> Sequences:
-        config, dtype = self.config, self.weights.embedding.dtype
-        caches = tuple(
-            empty_cache(
-                self.rows, cache_slots(config, layer, self.capacity), config.num_kv_heads, config.head_dim, dtype,
-                self.cache_bits,
-            )
-            for layer in range(config.num_layers)
-        )  # fmt: skip
-        return Sequences(caches, jnp.zeros((self.rows, config.embed_dim), dtype))
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _empty(rows: int, capacity: int, config: Config, dtype: jnp.dtype, bits: int | None) -> Sequences:
+    """One program for all arrays: a fresh process compiles none for each."""
+    slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
+    caches = tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype, bits) for size in slots)
+    return Sequences(caches, jnp.zeros((rows, config.embed_dim), dtype))
 
 
 def chunk_length(tokens: int) -> int:

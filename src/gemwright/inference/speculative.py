@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.inference.generate import Chosen, choose_after, decode
+from gemwright.inference.generate import Chosen, choose_after, decode, on_cpu
 from gemwright.inference.guessing import Odds, Passes, plan
 from gemwright.inference.rows import choose_next
 from gemwright.inference.sampling import GREEDY, Sampling, knobs_of
@@ -89,8 +89,8 @@ class Draft:
 def decode_with_lookup(
     session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
 ) -> Iterator[Chosen]:
-    """What `decode` yields; a single row is helped by `PromptLookup` where that pays."""
-    if session.rows == 1:
+    """What `decode` yields; a single row on a CPU is helped by `PromptLookup` where that pays."""
+    if session.rows == 1 and on_cpu(session):  # elsewhere tokens are chosen in bursts, without asking the host
         return decode_speculatively(session, PromptLookup(), max_new_tokens, sampling, stop_ids)
     return decode(session, max_new_tokens, sampling, stop_ids)
 
@@ -137,7 +137,7 @@ class _Run:
         self._session, self._proposer, self._passes = session, proposer, passes
         self._sampling, self._stop_ids = sampling, stop_ids
         self._odds = Odds()
-        seed = int(sampling.knobs(1).seeds[0])
+        (seed,) = sampling.seeds(1)
         self._knobs = {length: knobs_of([sampling] * length, [seed] * length) for length in self._passes.lengths}
         self._seen = np.zeros((1, session.config.vocab_size), bool)
         self._seen[0, session.tokens[0]] = True

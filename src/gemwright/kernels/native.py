@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,16 @@ THIN_PRODUCT = "gemwright_thin_product"
 PACKED_PRODUCT = "gemwright_packed_product"
 SLOT_ATTENTION = "gemwright_slot_attention"
 SLOT_WRITE = "gemwright_slot_write"
+READ_ALL = "gemwright_read_all"
+INT_PRODUCTS = "gemwright_int_products"
+FLOAT_PRODUCTS = "gemwright_float_products"
+BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
+
+_ALL = (
+    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
+)  # fmt: skip
+_LOG = logging.getLogger(__name__)
 
 
 def choice() -> str:
@@ -42,7 +52,24 @@ def available() -> bool:
 
 @functools.cache
 def _loaded() -> bool:
-    return any(_register(path) for path in _libraries())
+    """Whether one of the libraries serves; if not, says so, once a process."""
+    reasons: list[str] = []
+    for path in _libraries():
+        try:
+            _register(path)
+        except (OSError, AttributeError, RuntimeError) as error:
+            first_line = str(error).partition("\n")[0]
+            reasons.append(f"{path} does not load ({first_line})")
+        else:
+            return True
+    if jax.default_backend() == "cpu":  # elsewhere nobody misses them
+        _LOG.warning(
+            "gemwright: %s, so plain JAX runs, which is slower; a wheel brings the native kernels, and "
+            "`pip install -v` from source shows why they were not built. %s=off hides this line",
+            "; ".join(reasons) or "no native kernels were built for this processor",
+            VARIABLE,
+        )
+    return False
 
 
 def _libraries() -> Iterator[Path]:
@@ -52,14 +79,14 @@ def _libraries() -> Iterator[Path]:
         yield from Path(folder).glob("libgemwright_kernels.*")
 
 
-def _register(path: Path) -> bool:
-    """Offer the library's kernels to XLA; False if it is for another system or another jaxlib."""
-    try:
-        # Without a backend XLA puts off its check of the library's version, then refuses to make one.
-        jax.local_devices(backend="cpu")
-        library = ctypes.CDLL(str(path))
-        for name in (THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE):
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
-    except (OSError, AttributeError, RuntimeError):
-        return False
-    return True
+def _register(path: Path) -> None:
+    """Offer the library's kernels to XLA.
+
+    Raises:
+      OSError, AttributeError, RuntimeError: if it is for another system or another jaxlib.
+    """
+    # Without a backend XLA puts off its check of the library's version, then refuses to make one.
+    jax.local_devices(backend="cpu")
+    library = ctypes.CDLL(str(path))
+    for name in _ALL:
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")

@@ -1,9 +1,10 @@
-"""The product of rows with a matrix of 4 or 8 bits a weight, packed as the processor reads it.
+"""Products of rows with matrices of 4 or 8 bits a weight, packed as the processor reads them.
 
 Weights have one scale for 32 inputs, as activations have; products within a group are of integers.
 The layout (version 1) is described in `packed_tiles.h`: tiles of 16 rows, read from end to end.
 """
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -74,10 +75,7 @@ def unpack_rows(codes: jax.Array, scales: jax.Array, index: jax.Array, ins: int)
 
 
 def quantise_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Activations as 8-bit codes: (n, in) to (n, groups * 32) int8 and (n, groups) float32 scales.
-
-    Identical calls in one program are computed once: products of the same rows share it.
-    """
+    """Activations as 8-bit codes: (n, in) to (n, groups * 32) int8 and (n, groups) float32 scales."""
     n, ins = rows.shape
     groups = -(-ins // GROUP)
     parts = jnp.pad(rows.astype(jnp.float32), ((0, 0), (0, groups * GROUP - ins))).reshape(n, groups, GROUP)
@@ -87,54 +85,70 @@ def quantise_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     return codes.reshape(n, groups * GROUP), scales
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
-def packed_product(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> jax.Array:
-    """Contract rows with a packed matrix; on the CPU by the native kernel where there is one.
+Matrix = tuple[jax.Array, jax.Array]
+"""Codes and scales as `pack` gives them."""
 
-    The derivative is that of the product with the unpacked matrix: rounding of the rows is passed
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def packed_products(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """Contract the same rows with packed matrices; on the CPU by the native kernel where there is one.
+
+    The derivative is that of the products with the unpacked matrices: rounding of the rows is passed
     through. Packed weights themselves are not differentiated.
 
     Args:
-      rows: (n, in) of any float dtype, rounded to 8 bits a value with a scale for 32 of them.
-      codes, scales: as `pack` gives them.
-      outs: rows of the matrix.
+      rows: (n, in) float32 or bfloat16, rounded once to 8 bits a value with a scale for 32 of them.
+      matrices: of 4 or 8 bits each.
+      outs: rows of each matrix.
 
     Returns:
-      (n, outs) float32.
+      for each matrix (n, outs) in the dtype of `rows`; sums are float32.
 
     Raises:
       TypeError: shapes or types do not fit.
     """
+    for (codes, scales), out in zip(matrices, outs, strict=True):
+        _check(rows, codes, scales, out)
+    return jax.lax.platform_dependent(
+        rows, matrices, cpu=partial(_on_cpu, outs=outs), default=partial(packed_products_reference, outs=outs)
+    )
+
+
+def _check(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> None:
     tiles, groups, size = codes.shape
     fits = scales.shape == (tiles, groups, TILE) and size in (8 * GROUP, 16 * GROUP) and tiles == -(-outs // TILE)
-    if rows.ndim != 2 or not fits or groups != -(-rows.shape[1] // GROUP) or codes.dtype != jnp.uint8:
+    fits = fits and rows.ndim == 2 and groups == -(-rows.shape[1] // GROUP)
+    if not fits or codes.dtype != jnp.uint8 or rows.dtype not in (jnp.float32, jnp.bfloat16):
         found = ", ".join(str(jax.typeof(array)) for array in (rows, codes, scales))
-        raise TypeError(f"packed_product wants rows, packed codes and their scales for {outs} outputs, not {found}")
-    reference = partial(packed_product_reference, outs=outs)
-    return jax.lax.platform_dependent(rows, codes, scales, cpu=partial(_on_cpu, outs=outs), default=reference)
+        raise TypeError(f"packed_products wants rows, packed codes and their scales for {outs} outputs, not {found}")
 
 
-def packed_product_reference(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> jax.Array:
-    """The same in plain JAX: rounded rows times the unpacked matrix."""
+def packed_products_reference(
+    rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]
+) -> tuple[jax.Array, ...]:
+    """The same in plain JAX: rounded rows times the unpacked matrices."""
     x, x_scales = quantise_rows(rows)
     rounded = x.reshape(*x_scales.shape, GROUP).astype(jnp.float32) * x_scales[..., None]
-    return _wide_product(rounded.reshape(len(x), -1)[:, : rows.shape[1]], codes, scales, outs)
+    rounded = rounded.reshape(len(x), -1)[:, : rows.shape[1]]
+    return _wide_products(rounded, matrices, outs, rows.dtype)
 
 
-def _on_cpu(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> jax.Array:
+def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
     if not native.available():
-        return packed_product_reference(rows, codes, scales, outs)
-    result = jax.ShapeDtypeStruct((rows.shape[0], outs), jnp.float32)
-    call = jax.ffi.ffi_call(native.PACKED_PRODUCT, result, vmap_method="sequential")
-    return call(*quantise_rows(rows), codes, scales, level=native.choice())
+        return packed_products_reference(rows, matrices, outs)
+    results = [jax.ShapeDtypeStruct((rows.shape[0], out), rows.dtype) for out in outs]
+    call = jax.ffi.ffi_call(native.PACKED_PRODUCT, results, vmap_method="sequential")
+    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice()))
 
 
-@packed_product.defjvp
-def _derivative(outs: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-    rows, codes, scales = primals
-    return packed_product(rows, codes, scales, outs), _wide_product(tangents[0], codes, scales, outs)
+@packed_products.defjvp
+def _derivative(outs: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    rows, matrices = primals
+    return packed_products(rows, matrices, outs), _wide_products(tangents[0], matrices, outs, rows.dtype)
 
 
-def _wide_product(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> jax.Array:
-    matrix = unpack(codes, scales, outs, rows.shape[1])
-    return jnp.einsum("ni,oi->no", rows.astype(jnp.float32), matrix)
+def _wide_products(
+    rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...], dtype: jnp.dtype
+) -> tuple[jax.Array, ...]:
+    unpacked = [unpack(codes, scales, out, rows.shape[1]) for (codes, scales), out in zip(matrices, outs, strict=True)]
+    return tuple(jnp.einsum("ni,oi->no", rows.astype(jnp.float32), matrix).astype(dtype) for matrix in unpacked)

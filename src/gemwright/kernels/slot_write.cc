@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "write_slots.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -16,17 +17,11 @@ bool write(ffi::AnyBuffer cache, ffi::AnyBuffer tokens, const int32_t* rows, con
   for (size_t i = 1; fits && i < part.size(); ++i) fits = part[i] == whole[i + 1];
   if (!fits) return false;
   const int64_t slots = whole[1], count = part[0];
-  const size_t bytes = count > 0 ? tokens.size_bytes() / size_t(count) : 0;
+  const int64_t bytes = count > 0 ? int64_t(tokens.size_bytes()) / count : 0;
   auto* to = static_cast<char*>(out.untyped_data());
   // XLA copies the cache beforehand where somebody else still needs it.
   if (to != cache.untyped_data()) std::memcpy(to, cache.untyped_data(), cache.size_bytes());
-  for (int64_t token = 0; token < count; ++token) {
-    if (at[token] < 0) continue;
-    if (rows[token] < 0 || rows[token] >= whole[0]) return false;
-    const int64_t place = rows[token] * slots + at[token] % slots;
-    std::memcpy(to + size_t(place) * bytes, static_cast<const char*>(tokens.untyped_data()) + size_t(token) * bytes, bytes);
-  }
-  return true;
+  return write_slots({to, static_cast<const char*>(tokens.untyped_data()), rows, at, whole[0], slots, count, bytes});
 }
 
 // Arguments after rows and positions: the arrays of the cache, then as many of the tokens.

@@ -23,7 +23,7 @@ void tile(const ThinProduct& product, int64_t row, int64_t out) {
     for (int r = 0; r < kRows; ++r) x[r] = load(rows + r * in + i);
     for (int o = 0; o < kOuts; ++o) {
       // The next block's rows: the processor's own prefetching stops at the end of each page.
-      __builtin_prefetch(matrix + (o + kOuts) * in + i);
+      prefetch(matrix + o * in + i, int64_t(sizeof *matrix) * kOuts * in);
       const Floats weights = widen(matrix + o * in + i);
       for (int r = 0; r < kRows; ++r) sums[o][r] += weights * x[r];
     }

@@ -19,7 +19,7 @@ from gemwright.core.cache import SPARE, KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
-from gemwright.core.weights import Weight, lookup, project
+from gemwright.core.weights import Weight, lookup, project, project_each
 
 # ---------------------------------------------------------------------------------------- config
 
@@ -153,9 +153,9 @@ class Attention:
     def __call__(
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
-        queries = rotate(project(x, self.query), step.positions, config.rope_base) * config.query_scale
-        keys = rotate(project(x, self.key), step.positions, config.rope_base)
-        values = project(x, self.value)
+        queries, keys, values = project_each(x, (self.query, self.key, self.value))
+        queries = rotate(queries, step.positions, config.rope_base) * config.query_scale
+        keys = rotate(keys, step.positions, config.rope_base)
         if cache is None:
             mixed = attend_in_order(queries, keys, values, step.visible(window), config.attention_cap)
         else:
@@ -179,8 +179,8 @@ class MLP:
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        opened = jax.nn.gelu(project(x, self.gate), approximate=True)
-        return project(opened * project(x, self.up), self.down)
+        gate, up = project_each(x, (self.gate, self.up))
+        return project(jax.nn.gelu(gate, approximate=True) * up, self.down)
 
 
 @module

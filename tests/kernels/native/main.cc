@@ -1,0 +1,12 @@
+// Runs every kernel on random shapes against plain sums in double precision. Meant to be built with the address and
+// undefined-behaviour sanitizers: `make sanitize`.
+#include "checks.h"
+
+int main() {
+  check_thin_rows();
+  check_quantised_rows();
+  check_packed_tiles();
+  check_attend_slots();
+  check_write_slots();
+  std::puts("all kernels agree with their references");
+}
