@@ -79,7 +79,7 @@ def compare(weights: Gemma, config: Config, prompt: list[int], tokens: int, roun
         "answer": answer,
         "plain_tok_s": round(median(plain_speeds), 2),
         "lookup_tok_s": round(median(lookup_speeds), 2),
-        "ratio": round(median(lookup_speeds) / median(plain_speeds), 3),
+        "lookup_ratio": round(median(lookup_speeds) / median(plain_speeds), 3),
         "acceptance": round(median(acceptances), 3),
     }
 
@@ -135,7 +135,7 @@ def copying(tokenizer: Tokenizer, arguments: argparse.Namespace) -> dict[str, An
     found = compare(weights, config, prompt, arguments.tokens, arguments.rounds)
     Console(stderr=True).print(tokenizer.decode(found.pop("answer")), markup=False)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
-    return {"prompt_tokens": len(prompt), "bytes": size} | {f"lookup_{key}": found[key] for key in found}
+    return {"prompt_tokens": len(prompt), "bytes": size} | found
 
 
 if __name__ == "__main__":

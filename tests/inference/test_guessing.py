@@ -33,6 +33,14 @@ def test_one_slow_pass_changes_nothing() -> None:
     assert passes.seconds(1) == 1.0
 
 
+def test_a_length_that_was_slow_once_is_tried_again_later() -> None:
+    passes = measured(_1=1.0, _8=50.0)
+    assert plan(passes, [1.0], [7]) == [0]
+    for _ in range(64):
+        passes.record(1, 1.0)
+    assert plan(passes, [1.0], [7]) == [7]
+
+
 @pytest.mark.parametrize(
     ("share", "most", "made"),
     [(1.0, 15, 7), (0.9, 15, 7), (0.7, 15, 3), (0.3, 15, 0), (1.0, 5, 5), (1.0, 1, 1), (0.4, 1, 0), (1.0, 0, 0)],

@@ -16,7 +16,7 @@ from tests.core import reference
 from tests.tolerances import SAME
 
 LEVELS = ("portable", "avx2", "avx512")
-like_a_property = settings(derandomize=True, deadline=None, max_examples=25)
+like_a_property = settings(derandomize=True, deadline=None, max_examples=15)
 
 needs_native = pytest.mark.skipif(not native.available(), reason="the native kernels were not built, or are off")
 

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gemwright.kernels import native
 from gemwright.kernels.slot_write import slot_scatter, slot_write, slot_write_reference
@@ -27,13 +25,12 @@ def inputs(rows: int, slots: int, tokens: int, groups: int, size: int, seed: int
     return cache, new, jnp.asarray(draw.integers(0, rows, tokens), jnp.int32), jnp.asarray(at, jnp.int32)
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
-@given(
-    st.integers(1, 4), st.integers(1, 9), st.integers(1, 12), st.integers(1, 3), st.integers(1, 5), st.integers(0, 99)
-)
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (1, 5, 12, 2, 3), (3, 9, 4, 1, 5), (4, 2, 9, 3, 4)])
+@pytest.mark.parametrize("seed", range(3))
 def test_tokens_stand_in_the_slots_of_their_positions_the_last_where_several_do(
-    rows: int, slots: int, tokens: int, groups: int, size: int, seed: int
+    sizes: tuple[int, int, int, int, int], seed: int
 ) -> None:
+    rows, slots, tokens, groups, size = sizes
     cache, new, of, at = inputs(rows, slots, tokens, groups, size, seed)
     expected = [np.array(part) for part in cache]
     for index in range(tokens):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 _RECENT = 9  # passes of a length that its cost is judged by
+_UNTRIED = 64  # passes of other lengths after which one's cost is forgotten: it may have been a bad moment
 _A_TOKEN_MORE = 0.1  # of a pass: what one costs, before longer passes have been measured
 _FORGET = 0.8  # of what is known of a request's guesses, kept at each pass
 
@@ -22,6 +23,7 @@ class Passes:
     lengths: tuple[int, ...]
     clock: Callable[[], float] = time.perf_counter
     _recent: dict[int, deque[float]] = field(default_factory=dict[int, deque[float]])
+    _untried: dict[int, int] = field(default_factory=dict[int, int])
 
     def length_for(self, tokens: int) -> int:
         """The shortest that serves this many tokens."""
@@ -33,6 +35,10 @@ class Passes:
             self._recent[length] = deque(maxlen=_RECENT)
         else:
             self._recent[length].append(seconds)
+        for other in self._recent:
+            self._untried[other] = 0 if other == length else self._untried.get(other, 0) + 1
+            if self._untried[other] == _UNTRIED:
+                self._recent[other].clear()
 
     def seconds(self, length: int) -> float | None:
         """What a pass takes, guessed from shorter ones until it has been measured; None if none has."""

@@ -45,9 +45,9 @@ class Proposer(Protocol):
 class PromptLookup:
     """Guesses that a text goes on as it did after the last place where its end stood before. One for each text."""
 
-    def __init__(self, longest: int = 4, shortest: int = 2) -> None:
-        """Look for the last `longest` tokens; then for fewer, down to `shortest`."""
-        self._sizes = range(longest, shortest - 1, -1)
+    def __init__(self, sizes: Sequence[int] = (8, 4, 2)) -> None:
+        """Look for the last `sizes[0]` tokens; then for fewer, as the other sizes say."""
+        self._sizes = tuple(sizes)
         self._known = 0
         self._ends: dict[tuple[int, ...], int] = {}
 
