@@ -46,6 +46,12 @@ def packed(outs: int, ins: int, bits: int, seed: int = 0) -> tuple[jax.Array, ja
     return jnp.asarray(codes), jnp.asarray(scales)
 
 
+# Compiled whole: hypothesis brings many shapes, and each operation by itself would be compiled for each.
+unpacked = jax.jit(unpack, static_argnums=(2, 3))
+unpacked_rows = jax.jit(unpack_rows, static_argnums=3)
+quantised = jax.jit(quantise_rows)
+
+
 def packed_product(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> jax.Array:
     """With one matrix."""
     return packed_products(rows, ((codes, scales),), (outs,))[0]
@@ -56,7 +62,7 @@ def rows_of(n: int, ins: int, seed: int = 0) -> jax.Array:
 
 
 def rounded(rows: jax.Array) -> np.ndarray:
-    codes, scales = (np.asarray(part, np.float64) for part in quantise_rows(rows))
+    codes, scales = (np.asarray(part, np.float64) for part in quantised(rows))
     return (codes.reshape(*scales.shape, GROUP) * scales[..., None]).reshape(len(codes), -1)[:, : rows.shape[1]]
 
 
@@ -83,10 +89,10 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @given(**sizes)
 def test_a_packed_matrix_holds_the_values_it_was_made_of(outs: int, ins: int, bits: int) -> None:
     matrix, expected = packed(outs, ins, bits), values(*codes_and_scales(outs, ins, bits))
-    np.testing.assert_allclose(np.asarray(unpack(*matrix, outs, ins)), expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(np.asarray(unpacked(*matrix, outs, ins)), expected, rtol=0, atol=1e-7)
     index = jnp.asarray([[outs - 1, 0], [0, outs // 2]])
-    found = unpack_rows(*matrix, index, ins)
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(unpack(*matrix, outs, ins))[np.asarray(index)])
+    found = unpacked_rows(*matrix, index, ins)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(unpacked(*matrix, outs, ins))[np.asarray(index)])
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -100,7 +106,7 @@ def test_a_packed_matrix_takes_its_bits_and_a_float16_for_32_weights(bits: int) 
 @given(n=st.integers(1, 20), ins=st.integers(1, 80), seed=st.integers(0, 99))
 def test_rounded_rows_are_within_half_a_step(n: int, ins: int, seed: int) -> None:
     rows = rows_of(n, ins, seed).at[0].set(0.0)
-    steps = np.repeat(np.asarray(quantise_rows(rows)[1]), GROUP, axis=1)[:, :ins]
+    steps = np.repeat(np.asarray(quantised(rows)[1]), GROUP, axis=1)[:, :ins]
     assert (np.abs(rounded(rows) - np.asarray(rows)) <= 0.501 * steps).all()
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from gemwright.checkpoints.packed_writer import save_packed
 from gemwright.core.module import Spec, map_specs
 from gemwright.core.packed import Packed
-from gemwright.kernels.packed_product import GROUP, TILE
 from gemwright.models.gemma import Config, Gemma
 
 _DEVIATION = {4: 4.6, 8: 74.0}  # of codes that are all as frequent
@@ -29,9 +28,9 @@ def random_packed(config: Config, bits: int) -> Gemma:
     def draw(_: str, spec: Spec) -> Any:
         if len(spec.shape) < 2:
             return jnp.zeros(spec.shape, jnp.bfloat16)
-        tiles, groups = -(-spec.size // spec.fan_in // TILE), -(-spec.fan_in // GROUP)
-        codes = np.resize(pattern, (tiles, groups, 64 * bits))
-        scales = np.full((tiles, groups, TILE), 1 / (_DEVIATION[bits] * np.sqrt(spec.fan_in)), np.float16)
+        parts = Packed.specs(spec, bits)
+        codes = np.resize(pattern, parts.codes.shape)
+        scales = np.full(parts.scales.shape, 1 / (_DEVIATION[bits] * np.sqrt(spec.fan_in)), np.float16)
         return Packed(jax.device_put(codes), jax.device_put(scales), spec.shape)
 
     return map_specs(draw, Gemma.specs(config))

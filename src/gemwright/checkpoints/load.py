@@ -100,7 +100,7 @@ def _load_packed(folder: Path, dtype: Any, mesh: Any, progress: Progress | None)
     check_vocabulary(folder, config, tokenizer)
     weights = read_packed(folder, config)
     if progress:
-        progress(1, 1)
+        progress(total := count(Gemma.specs(config)), total)
     return Checkpoint(config, weights, tokenizer, folder)
 
 

@@ -3,6 +3,7 @@
 // Operands stay in registers; OPAQUE keeps the compiler from seeing that a product is always the same.
 #include "limit_loops.h"
 
+#include "prefetch.h"
 #include "vectors.h"
 
 #if defined(__AVX512F__) && defined(__AVX2__)
@@ -24,7 +25,7 @@ void read(const uint8_t* from, int64_t bytes, uint32_t* words) {
   Words sums[kParts] = {};
   int64_t at = 0;
   for (; at + kLine <= bytes; at += kLine) {
-    __builtin_prefetch(from + at + kAhead);
+    prefetch(from + at, kAhead);
     for (int part = 0; part < kParts; ++part) {
       Words loaded;
       std::memcpy(&loaded, from + at + part * kVectorBytes, sizeof loaded);

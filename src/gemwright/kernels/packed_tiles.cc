@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #endif
 
+#include "prefetch.h"
+
 namespace {
 
 constexpr int kVectors = BITS == 4 ? 4 : 8;           // of 64 bytes, a group
@@ -237,7 +239,7 @@ void block(const PackedProduct& p, int64_t tile, int64_t token, bool near, Ahead
   const uint16_t* scales = p.scales + tile * p.groups * kTileRows;
   for (int64_t g = 0; g < p.groups; ++g) {
     if (near) {
-      for (int line = 0; line < kVectors; ++line) __builtin_prefetch(codes + kAhead + 64 * line);
+      for (int line = 0; line < kVectors; ++line) prefetch(codes, kAhead + 64 * line);
     }
     ahead.ask();
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)

@@ -3,6 +3,7 @@
 // CMake compiles this file once for each instruction set, under the name given by THIN_ROWS.
 #include "thin_rows.h"
 
+#include "prefetch.h"
 #include "vectors.h"
 
 namespace {

@@ -35,11 +35,6 @@ inline Floats load(const float* from) {
 
 inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
 
-// Asks for the line at `bytes` behind `from`. It may lie beyond the array, where a pointer may not point.
-inline void prefetch(const void* from, int64_t bytes) {
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from) + uintptr_t(bytes)));
-}
-
 // A bfloat16 is the upper half of a float.
 inline Floats widen(const uint16_t* from) {
   Halves halves;
