@@ -111,15 +111,14 @@ def test_attention_is_softmax_over_the_keys_of_each_heads_group(heads: int, grou
 def test_attention_in_blocks_of_queries_is_attention(most_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The sizes make blocks of 1, 2 and 4 of the 5 queries; the last two leave a rest.
     inputs = random_attention(6, 2)
-    monkeypatch.setattr(ops, "_MOST_SCORES", most_scores)
+    monkeypatch.setattr(ops, "_ON_CPU", ops.Blocks(64, 8, most_scores))
     assert_same(attend(*map(jnp.asarray, inputs), 2.0), reference.attend(*inputs, 2.0))
 
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 30])
 def test_attention_in_order_is_attention(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Blocks of 2 queries, or of a quarter of the length where that is more; lengths that leave a rest among them.
-    monkeypatch.setattr(ops, "_SMALLEST_BLOCK", 2)
-    monkeypatch.setattr(ops, "_MOST_BLOCKS", 4)
+    monkeypatch.setattr(ops, "_ON_CPU", ops.Blocks(2, 4, 1 << 22))
     queries, keys, values = (normal(2, length, heads, 6, seed=heads) for heads in (4, 2, 2))
     positions = jnp.broadcast_to(jnp.arange(length), (2, length))
     visible = np.asarray(causal(positions, positions, None)) & (normal(2, length, length) > -1)

@@ -10,7 +10,7 @@ import pytest
 from gemwright.core.module import initialise, named_leaves
 from gemwright.data.packing import Batch, Rows, pack, rows_to_batch
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
-from gemwright.training.loop import read_losses, train
+from gemwright.training.loop import groups, read_losses, train
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run, Stage
 from gemwright.training.step import State, make_step, token_losses
@@ -72,6 +72,19 @@ def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
     other = replace(RUN, model=gemma1(num_kv_heads=2, **SIZES))
     with pytest.raises(ValueError, match="state of another run"):
         train(other, DATA, whole[1])
+
+
+def test_steps_of_one_program_are_those_of_many(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
+    together = train(RUN, DATA, tmp_path, burst=5, save_every=8)
+    for one, other in zip(jax.tree.leaves(whole[0]), jax.tree.leaves(together), strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(read_losses(tmp_path), read_losses(whole[1]), rtol=0, atol=1e-4)
+
+
+def test_programs_end_where_rows_grow_and_where_states_are_saved() -> None:
+    run = replace(RUN, stages=(Stage(7, 8), Stage(6, 16)))
+    found = [(steps.start, steps.stop) for steps in groups(run, 1, 13, burst=4, save_every=5)]
+    assert found == [(1, 5), (5, 7), (7, 10), (10, 13)]
 
 
 def test_two_devices_take_the_steps_of_one() -> None:

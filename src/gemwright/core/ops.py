@@ -7,15 +7,34 @@ What every layer calls is a program of its own, so that it is traced once and no
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 MASKED = -2.3819763e38  # the value of the reference implementations: finite in float32 and bfloat16
 
-_SMALLEST_BLOCK, _MOST_BLOCKS = 64, 8  # of queries in order: smaller ones cost more than they spare
 
-_MOST_SCORES = 1 << 22  # attention scores held at once (16 MiB): longer texts are taken in blocks of queries
+class Blocks(NamedTuple):
+    """How attention is cut into blocks of queries.
+
+    Attributes:
+      smallest: queries of a block in order; smaller ones cost more than they spare.
+      most: blocks in order at most.
+      scores: attention scores held at once; longer texts are taken in blocks one after the other.
+    """
+
+    smallest: int
+    most: int
+    scores: int
+
+
+_ON_CPU = Blocks(smallest=64, most=8, scores=1 << 22)
+_ON_ACCELERATORS = Blocks(smallest=512, most=8, scores=1 << 28)  # each shape is compiled, and must fill the device
+
+
+def _blocks() -> Blocks:
+    return _ON_CPU if jax.default_backend() == "cpu" else _ON_ACCELERATORS
 
 
 @partial(jax.jit, static_argnames="epsilon")
@@ -63,7 +82,7 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.
       (B, T, H, K), in the dtype of `queries`.
     """
     b, t, h, k = queries.shape
-    block = max(1, _MOST_SCORES // (b * h * keys.shape[1]))
+    block = max(1, _blocks().scores // (b * h * keys.shape[1]))
     if t <= block:
         return _attend_block(queries, keys, values, visible, cap)
     blocks = -(-t // block)
@@ -86,7 +105,8 @@ def attend_in_order(
     Arguments and result are those of `attend`, with S = T.
     """
     length = queries.shape[1]
-    block = max(_SMALLEST_BLOCK, -(-length // _MOST_BLOCKS))
+    blocks = _blocks()
+    block = max(blocks.smallest, -(-length // blocks.most))
     parts = [
         attend(queries[:, start:end], keys[:, :end], values[:, :end], visible[:, start:end, :end], cap)
         for start, end in ((start, min(start + block, length)) for start in range(0, length, block))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.module import module
@@ -64,7 +63,7 @@ def rows_to_batch(rows: Tokens, bos: int) -> Batch:
     begun = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
     weights = (segments[:, 1:] == segments[:, :-1]).astype(np.int32)
     fields = (rows[:, :-1], rows[:, 1:], (index - begun)[:, :-1], segments[:, :-1], weights)
-    return Batch(*(jnp.asarray(field) for field in fields))
+    return Batch(*fields)  # pyright: ignore[reportArgumentType]  # the host's: a step takes them to its device
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,14 @@ class Rows:
         if count < 1:
             raise ValueError(f"{len(self.stream)} tokens do not fill one row of {length}: give more text")
         wanted = (divmod(number, count) for number in range(step * rows, (step + 1) * rows))
-        starts = np.array([_order(self.seed, epoch, count)[index] for epoch, index in wanted]) * length
-        return rows_to_batch(self.stream[starts[:, None] + np.arange(length + 1)], self.bos)
+        size = len(self.stream)
+        starts = np.array([_starts(self.seed, epoch, count, length, size)[index] for epoch, index in wanted])
+        return rows_to_batch(self.stream[(starts[:, None] + np.arange(length + 1)) % size], self.bos)
 
 
 @functools.lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> Tokens:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _starts(seed: int, epoch: int, count: int, length: int, size: int) -> Tokens:
+    """Where an epoch's rows begin, in its order; later epochs cut the stream, taken as a ring, in other places."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(count)
+    return order * length + (rng.integers(size) if epoch else 0)

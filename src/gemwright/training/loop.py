@@ -3,24 +3,32 @@
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.numpy import load_file, save_file
 
 from gemwright.core.module import initialise
-from gemwright.data.packing import Rows
+from gemwright.data.packing import Batch, Rows
 from gemwright.models.gemma import Gemma
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run
-from gemwright.training.step import State, make_step
+from gemwright.training.step import State, make_burst, make_step
+
+BURST = 50
+"""Steps of one program on an accelerator."""
 
 
-def train(run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: int | None = None) -> Gemma:
+def train(
+    run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: int | None = None, burst: int | None = None
+) -> Gemma:
     """Train, or go on training where `folder` left off, and return the weights.
 
     Args:
@@ -29,6 +37,7 @@ def train(run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: i
       folder: receives `state.safetensors` (replaced every `save_every` steps and at the end),
         `losses.jsonl` (a line a step) and `loss.png`.
       until: stop after this step instead of at the run's end.
+      burst: steps of one program; by default 1 on a CPU, whose cores share them, and `BURST` on an accelerator.
 
     Raises:
       ValueError: if the folder holds the state of another run.
@@ -39,25 +48,74 @@ def train(run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: i
     weights = initialise(specs, run.seed)
     state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = restore(state, folder / "state.safetensors")
-    rows = math.gcd(*(run.tokens_per_step // stage.length for stage in run.stages))
-    step_function = make_step(run.model, optimizer, rows)
+    burst = burst or (1 if jax.default_backend() == "cpu" else BURST)
+    steps_function = _steps_function(run, optimizer, burst)
     first, last = int(state.step), min(run.steps, until or run.steps)
     _trim(folder / "losses.jsonl", first)
     with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
-        task = progress.add_task("train", total=last, completed=first, loss=float("nan"), rate=0.0)
-        for number in range(first, last):
-            begun = time.perf_counter()
-            length = run.length(number)
-            batch = data.batch(number, run.tokens_per_step // length, length)
-            state, loss = step_function(state, batch)
-            value, seconds = float(loss), time.perf_counter() - begun
-            log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")
-            progress.update(task, advance=1, loss=value, rate=run.tokens_per_step / seconds)
-            if (number + 1) % save_every == 0 or number + 1 == last:
-                log.flush()
+        report = Report(log, progress, run.tokens_per_step, first, last)
+        for steps in groups(run, first, last, burst, save_every):
+            state, losses = steps_function(state, _batches(run, data, steps))
+            report.begun(steps, losses)
+            if steps.stop % save_every == 0 or steps.stop == last:
+                report.finish()
                 save(state, folder / "state.safetensors")
     plot_losses(folder)
     return state.weights
+
+
+def groups(run: Run, first: int, last: int, burst: int, save_every: int) -> Iterator[range]:
+    """Runs of at most `burst` steps whose rows are equally long, ending where a state is saved."""
+    while first < last:
+        end = min(first + burst, last, first - first % save_every + save_every)
+        end = next((step for step in range(first, end) if run.length(step) != run.length(first)), end)
+        yield range(first, end)
+        first = end
+
+
+def _steps_function(
+    run: Run, optimizer: optax.GradientTransformation, burst: int
+) -> Callable[[State, Batch], tuple[State, jax.Array]]:
+    """From a state and the stacked batches of some steps to the state after them and their losses."""
+    if burst > 1:
+        return make_burst(run.model, optimizer)
+    rows = math.gcd(*(run.tokens_per_step // stage.length for stage in run.stages))
+    step = make_step(run.model, optimizer, rows)
+    return lambda state, batches: step(state, jax.tree.map(lambda part: part[0], batches))
+
+
+def _batches(run: Run, data: Rows, steps: range) -> Batch:
+    length = run.length(steps.start)
+    batches = [data.batch(step, run.tokens_per_step // length, length) for step in steps]
+    return jax.tree.map(lambda *parts: np.stack(parts), *batches)
+
+
+class Report:
+    """Losses to the log and the progress bar, read once the next steps are under way: the device does not wait."""
+
+    def __init__(self, log: TextIO, progress: Progress, tokens: int, first: int, last: int) -> None:
+        self.log, self.progress, self.tokens = log, progress, tokens
+        self.task = progress.add_task("train", total=last, completed=first, loss=float("nan"), rate=0.0)
+        self.waiting: tuple[range, jax.Array] | None = None
+        self.time = time.perf_counter()
+
+    def begun(self, steps: range, losses: jax.Array) -> None:
+        """Steps were given to the device; report those before them."""
+        self.finish()
+        self.waiting = (steps, losses)
+
+    def finish(self) -> None:
+        """Report what was begun, when it is done."""
+        if self.waiting is None:
+            return
+        steps, losses = self.waiting
+        values = np.atleast_1d(np.asarray(losses)).tolist()
+        now, self.waiting = time.perf_counter(), None
+        seconds, self.time = (now - self.time) / len(steps), now
+        for number, value in zip(steps, values, strict=True):
+            self.log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")
+        self.log.flush()
+        self.progress.update(self.task, advance=len(steps), loss=values[-1], rate=self.tokens / seconds)
 
 
 def save(state: State, path: Path) -> None:

@@ -5,6 +5,7 @@ large as AdamW's, so that one rate serves both.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -40,10 +41,22 @@ def scale_by_muon(specs: list[Spec], momentum: float = 0.95) -> optax.GradientTr
 
         kept = jax.tree.map(mix, state.momentum, updates)
         leaves, tree = jax.tree.flatten(jax.tree.map(mix, kept, updates))
-        orthogonal = [_update(leaf, spec) for leaf, spec in zip(leaves, specs, strict=True)]
-        return jax.tree.unflatten(tree, orthogonal), MuonState(kept)
+        return jax.tree.unflatten(tree, _alike_together(leaves, specs)), MuonState(kept)
 
     return optax.GradientTransformation(init, update)
+
+
+def _alike_together(leaves: list[jax.Array], specs: list[Spec]) -> list[jax.Array]:
+    """All layers' matrices of one kind in one batch: an accelerator is idle in so small ones."""
+    kinds: dict[Spec, list[int]] = {}
+    for index, spec in enumerate(specs):
+        kinds.setdefault(spec, []).append(index)
+    found = list(leaves)
+    for spec, indices in kinds.items():
+        together = jax.vmap(partial(_update, spec=spec))(jnp.stack([leaves[index] for index in indices]))
+        for place, index in enumerate(indices):
+            found[index] = together[place]
+    return found
 
 
 def _update(momentum: jax.Array, spec: Spec) -> jax.Array:
@@ -68,13 +81,19 @@ def orthogonalise(matrix: jax.Array) -> jax.Array:
     commute with g, so the iteration runs on the small g alone: g becomes p g p, and x is multiplied
     once, by the product of all p.
     """
-    a, b, c = _COEFFICIENTS
     x = matrix / (jnp.linalg.norm(matrix) + 1e-7)
-    gram = x @ x.T
+    with jax.default_matmul_precision("highest"):  # tf32 makes small eigenvalues negative, and they grow
+        gram = x @ x.T
+        return _polynomial(gram) @ x
+
+
+def _polynomial(gram: jax.Array) -> jax.Array:
+    """The product of all p, by which an iteration multiplies."""
+    a, b, c = _COEFFICIENTS
     identity = jnp.eye(len(gram), dtype=gram.dtype)
     product = identity
     for iteration in range(_ITERATIONS):
         factor = a * identity + b * gram + c * (gram @ gram)
         product = factor @ product if iteration else factor
         gram = factor @ factor @ gram
-    return product @ x
+    return product

@@ -1,4 +1,7 @@
-"""One step: each device reads its rows of the batch, the first one changes the weights."""
+"""One step: each device reads its rows of the batch, the first one changes the weights.
+
+Or many steps in one program on one device, where starting a program costs as much as a step.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gemwright.core.module import module
 from gemwright.data.packing import Batch
 from gemwright.models.gemma import Config, Gemma
+
+# Else XLA times many ways of computing each product: minutes, where a small model trains for two.
+_QUICKLY_COMPILED: dict[str, Any] = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 _WHOLE, _ROWS = PartitionSpec(), PartitionSpec("data")
 
@@ -72,21 +78,41 @@ def make_step(
     return step
 
 
+def make_burst(
+    config: Config, optimizer: optax.GradientTransformation
+) -> Callable[[State, Batch], tuple[State, jax.Array]]:
+    """The function from a state and several steps' batches, stacked, to the last state and each step's loss before it.
+
+    One program on one device, which does not wait for the host between steps. The state is given up to it.
+    """
+
+    def step(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        count = jnp.sum(batch.weights.astype(jnp.float32))
+        loss, gradient = jax.value_and_grad(_part_of_loss)(state.weights, batch, count, config)
+        return _changed(optimizer, state, gradient), loss
+
+    scan = partial(jax.lax.scan, step)
+    return jax.jit(scan, donate_argnums=0, compiler_options=_QUICKLY_COMPILED)
+
+
 def _part_of_gradient(weights: Gemma, batch: Batch, config: Config) -> tuple[jax.Array, Gemma]:
     """The mean loss over the counted targets of all devices, and this device's part of its gradient, as one row."""
-    counted = batch.weights.astype(jnp.float32)
-    count = jax.lax.psum(jnp.sum(counted), "data")
-
-    def part_of_loss(weights: Gemma) -> jax.Array:
-        losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
-        return jnp.sum(losses * counted) / count
-
-    loss, gradient = jax.value_and_grad(part_of_loss)(weights)
+    count = jax.lax.psum(jnp.sum(batch.weights.astype(jnp.float32)), "data")
+    loss, gradient = jax.value_and_grad(_part_of_loss)(weights, batch, count, config)
     return jax.lax.psum(loss, "data"), jax.tree.map(lambda part: part[None], gradient)
 
 
+def _part_of_loss(weights: Gemma, batch: Batch, count: jax.Array, config: Config) -> jax.Array:
+    """What a batch adds to a mean over `count` targets."""
+    losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
+    return jnp.sum(losses * batch.weights.astype(jnp.float32)) / count
+
+
 def _update(optimizer: optax.GradientTransformation, state: State, parts: Gemma) -> State:
-    gradient: Any = jax.tree.map(lambda part: jnp.sum(part, axis=0), parts)
+    return _changed(optimizer, state, jax.tree.map(lambda part: jnp.sum(part, axis=0), parts))
+
+
+def _changed(optimizer: optax.GradientTransformation, state: State, gradient: Any) -> State:
     before: Any = state.weights  # optax names the kinds of trees it takes; a module is one of its own
     with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
