@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu [--shapes 2b 7b] [--weights bf16 int8 int4] [--batches 1 8 64] [--steps 128]
 
-Random weights. Each case runs in a process of its own, which gives the card's memory back. A step reads all weights and
-the filled part of the cache; its share is that many bytes a second over the bandwidth of a large sum. The last line is
-one JSON object with a list of cases. transformers is left out, and said to be, where torch finds no CUDA.
+Random weights. Each engine measures a shape in a process of its own, which gives the card's memory back. A step reads
+all weights and the filled part of the cache; its share is that many bytes a second over the bandwidth of a large sum.
+The last line is one JSON object with a list of cases. transformers is left out, and said to be, where torch finds no
+CUDA. Compiling takes most of the time: some ten seconds a case.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
@@ -55,9 +56,8 @@ def random_weights(config: Config, kind: str) -> Gemma:
     return map_specs(draw, Gemma.specs(config))
 
 
-def measure(config: Config, kind: str, batch: int, steps: int) -> dict[str, float]:
+def measure(weights: Gemma, config: Config, batch: int, steps: int) -> dict[str, float]:
     """Tokens a second of all sequences together, and the bytes that a step reads."""
-    weights = random_weights(config, kind)
 
     def seconds() -> float:
         session = Session(weights, config, batch, PROMPT + steps)
@@ -105,8 +105,8 @@ def why_no_transformers() -> str | None:
     return None if torch.cuda.is_available() else "torch finds no CUDA"
 
 
-def measure_transformers(config: Config, batch: int, steps: int) -> dict[str, float]:
-    """Tokens a second of its `generate` in bf16, without torch.compile."""
+def transformers_model(config: Config) -> Any:
+    """Random weights in bfloat16 on the card."""
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import GemmaConfig, GemmaForCausalLM  # pyright: ignore[reportMissingImports]
 
@@ -117,8 +117,14 @@ def measure_transformers(config: Config, batch: int, steps: int) -> dict[str, fl
     )  # fmt: skip
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
-        model = GemmaForCausalLM(theirs).eval()
-        prompt = torch.arange(100, 100 + PROMPT).repeat(batch, 1)
+        return GemmaForCausalLM(theirs).eval()
+
+
+def measure_transformers(model: Any, batch: int, steps: int) -> float:
+    """Tokens a second of its `generate`, without torch.compile."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    prompt = torch.arange(100, 100 + PROMPT, device="cuda").repeat(batch, 1)
 
     def seconds(new: int) -> float:
         torch.cuda.synchronize()
@@ -130,51 +136,60 @@ def measure_transformers(config: Config, batch: int, steps: int) -> dict[str, fl
 
     seconds(4)
     reading = median(seconds(1) for _ in range(TRIES))
-    return {"tokens_per_second": batch * (steps - 1) / (median(seconds(steps) for _ in range(TRIES)) - reading)}
+    return batch * (steps - 1) / (median(seconds(steps) for _ in range(TRIES)) - reading)
 
 
 # ------------------------------------------------------------------------------------- all cases
 
 
-def run_alone(*options: object) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--only", *map(str, options)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"could not measure {' '.join(map(str, options))}")  # the process said why
-    return json.loads(done.stdout.splitlines()[-1])
+def run_alone(what: str, shape: str, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What one process measures, as it comes."""
+    given = ["--shapes", shape, "--weights", *arguments.weights, "--batches", *map(str, arguments.batches)]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--only", what, *given, "--steps", str(arguments.steps)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        raise SystemExit(f"could not measure {what} at {shape}")  # the process said why
 
 
-def only(what: str, *options: str) -> dict[str, float]:
-    """The measurement that such a process makes."""
+def only(what: str, shape: str, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The measurements that such a process makes."""
     if jax.default_backend() == "cpu":
         raise SystemExit("JAX finds no GPU here: install jax with its CUDA plugin, or use benchmarks.cpu")
+    config = PRESETS[SHAPES[shape]]
     if what == "bandwidth":
-        return {"bytes_a_second": bandwidth()}
-    config = PRESETS[SHAPES[options[0]]]
-    if what == "transformers":
-        return measure_transformers(config, int(options[1]), int(options[2]))
-    return measure(config, what, int(options[1]), int(options[2]))
+        yield {"bytes_a_second": bandwidth()}
+    elif what == "transformers":
+        model = transformers_model(config)
+        for batch in arguments.batches:
+            yield {"batch": batch, "tokens_per_second": measure_transformers(model, batch, arguments.steps)}
+    else:
+        for kind in arguments.weights:
+            weights = random_weights(config, kind)
+            for batch in arguments.batches:
+                yield {"weights": kind, "batch": batch, **measure(weights, config, batch, arguments.steps)}
+            del weights  # before the next are drawn
 
 
 def all_cases(arguments: argparse.Namespace) -> dict[str, Any]:
     console = Console(stderr=True)
-    limit = run_alone("bandwidth")["bytes_a_second"]
+    limit = next(run_alone("bandwidth", arguments.shapes[0], arguments))["bytes_a_second"]
     missing = why_no_transformers()
     console.print(f"bandwidth {limit / 1e9:,.0f} GB/s; transformers: {missing or 'beside'}", highlight=False)
     cases: list[dict[str, Any]] = []
     for shape in arguments.shapes:
-        for batch in arguments.batches:
-            theirs = None if missing else run_alone("transformers", shape, batch, arguments.steps)
-            for kind in arguments.weights:
-                ours = run_alone(kind, shape, batch, arguments.steps)
-                case: dict[str, Any] = {"shape": shape, "weights": kind, "batch": batch, **ours}
-                case["bandwidth_share"] = ours["bytes_a_step"] * ours["steps_per_second"] / limit
-                if theirs:
-                    case["transformers_tokens_per_second"] = theirs["tokens_per_second"]
-                    case["ratio"] = ours["tokens_per_second"] / theirs["tokens_per_second"]
-                console.print(case, highlight=False, soft_wrap=True)
-                cases.append(case)
+        found = [] if missing else run_alone("transformers", shape, arguments)
+        theirs = {case["batch"]: case["tokens_per_second"] for case in found}
+        for ours in run_alone("ours", shape, arguments):
+            case: dict[str, Any] = {"shape": shape, **ours}
+            case["bandwidth_share"] = ours["bytes_a_step"] * ours["steps_per_second"] / limit
+            if ours["batch"] in theirs:
+                case["transformers_tokens_per_second"] = theirs[ours["batch"]]
+                case["ratio"] = ours["tokens_per_second"] / theirs[ours["batch"]]
+            console.print(case, highlight=False, soft_wrap=True)
+            cases.append(case)
     return {"bandwidth_bytes_a_second": limit, "transformers": missing or "beside", "cases": cases}
 
 
@@ -184,10 +199,11 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", choices=("bf16", "int8", "int4"), default=["bf16", "int8", "int4"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("bandwidth", "transformers", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        print(json.dumps(only(*arguments.only)))
+        for found in only(arguments.only, arguments.shapes[0], arguments):
+            print(json.dumps(found), flush=True)
         return
     print(json.dumps(all_cases(arguments)))
 

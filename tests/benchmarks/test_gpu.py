@@ -16,10 +16,11 @@ CONFIG = gemma1(vocab_size=192, embed_dim=64, num_layers=1, num_heads=2, num_kv_
 @pytest.mark.parametrize(("kind", "bits"), [("bf16", 16), ("int4", 4.5)])
 def test_a_step_reads_the_weights_and_the_filled_cache(kind: str, bits: float) -> None:
     batch, steps = 2, 4
-    found = measure(CONFIG, kind, batch, steps)
+    drawn = random_weights(CONFIG, kind)
+    found = measure(drawn, CONFIG, batch, steps)
     norms = CONFIG.embed_dim * (2 * CONFIG.num_layers + 1)
     weights = (count(Gemma.specs(CONFIG)) - norms) * bits / 8 + 2 * norms
-    assert weight_bytes(random_weights(CONFIG, kind)) == weights
+    assert weight_bytes(drawn) == weights
     a_token = 2 * CONFIG.num_layers * CONFIG.num_kv_heads * CONFIG.head_dim * 2
     assert found["bytes_a_step"] == weights + batch * (PROMPT + steps / 2) * a_token
     assert found["tokens_per_second"] == pytest.approx(batch * found["steps_per_second"])
