@@ -9,7 +9,8 @@ import pytest
 
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.core.cache import SPARE
-from gemwright.models.gemma import PRESETS
+from gemwright.models import gemma
+from gemwright.models.family import PRESETS
 from gemwright.models.summary import cache_bytes, summarise
 from tests.tiny import CONFIG, sharp_weights
 
@@ -110,7 +111,7 @@ def test_models_lists_gguf_files(run: Run, gguf_folder: Path) -> None:
 
 
 def test_the_cache_of_windowed_layers_stops_growing() -> None:
-    config = PRESETS["gemma2-2b"]
+    config = gemma.PRESETS["gemma2-2b"]
     a_slot = 2 * config.num_kv_heads * config.head_dim * 2
     assert cache_bytes(config, 4096) == 26 * 4096 * a_slot
     assert cache_bytes(config, 8192) == 13 * (4096 + SPARE + 8192) * a_slot
@@ -121,4 +122,5 @@ def test_a_summary_adds_up(preset: str) -> None:
     found = summarise(PRESETS[preset])
     assert found.embedding + found.other == found.total
     assert found.asset_bytes["bf16"] == 2 * found.total
-    assert list(found.cache_bytes) == [1024, 2048, 4096, 8192]
+    limit = PRESETS[preset].max_positions
+    assert list(found.cache_bytes) == [limit // 8, limit // 4, limit // 2, limit]

@@ -11,7 +11,7 @@ from gemwright.cli import options
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from gemwright.models.gemma import Config
+    from gemwright.models.family import Config
     from gemwright.models.summary import Summary
 
 
@@ -39,7 +39,7 @@ def _config(model: str | None) -> "Config":
     from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, open_gguf
     from gemwright.checkpoints.hf_config import read_config
     from gemwright.checkpoints.hub import resolve
-    from gemwright.models.gemma import PRESETS
+    from gemwright.models.family import PRESETS
 
     if model in PRESETS:
         return PRESETS[model]

@@ -73,7 +73,7 @@ def pack_weights(
 
     def pack_one(name: str, spec: Spec, weight: Any) -> Any:
         nonlocal done
-        if len(spec.shape) > 1:
+        if spec.is_matrix:
             weight = _pack_named(name, spec, weight, bits if isinstance(bits, int) else bits[name], importance or {})
         done += spec.size
         if progress:
