@@ -70,6 +70,14 @@ def test_the_summary_shows_tree_parameters_sizes_and_memory(run: Run) -> None:
     assert "layers.27" not in done.out
 
 
+def test_the_summary_shows_each_kind_of_layer(run: Run) -> None:
+    shown = run("summary", "recurrentgemma-2b").out
+    for text in ("0 and 17 more, alike", "2 and 7 more, alike", "input_gate 10 x 256 x 256", "2,682,862,080"):
+        assert text in shown, text
+    assert "layers.3" not in shown
+    assert shown.count("mixer_norm") == 2
+
+
 def test_the_summary_can_show_every_layer(run: Run) -> None:
     shown = run("summary", "gemma-2b", "--layers").out
     assert shown.count("attention_norm") == 18

@@ -262,8 +262,8 @@ class Recurrence:
 
 def _block_gate(x: jax.Array, blocks: jax.Array, bias: jax.Array) -> jax.Array:
     """(B, T, W) float32 between 0 and 1; each block of channels is opened by its own channels alone."""
-    apart = x.reshape(*x.shape[:2], *bias.shape)
-    opened = jnp.einsum("bthi,hio->btho", apart, blocks.astype(x.dtype), preferred_element_type=jnp.float32)
+    apart = x.reshape(*x.shape[:2], *bias.shape).astype(jnp.float32)
+    opened = jnp.einsum("bthi,hio->btho", apart, blocks.astype(jnp.float32))
     return jax.nn.sigmoid(opened + bias.astype(jnp.float32)).reshape(x.shape)
 
 
