@@ -1,4 +1,4 @@
-"""The tiny model that most tests of inference, conversation and command line share."""
+"""The tiny models that most tests of inference, conversation and command line share."""
 
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
 from gemwright.model import Model
+from gemwright.models import griffin
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.models.gemma import gemma2
 
@@ -17,6 +18,12 @@ CONFIG = gemma2(
     max_positions=128,
 )  # fmt: skip
 """Its ring turns after 24 tokens, its context ends after 128."""
+
+GRIFFIN = griffin.Config(
+    vocab_size=720, embed_dim=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40, recurrent_dim=32,
+    pattern=("recurrent", "attention"), window=24, max_positions=1024,
+)  # fmt: skip
+"""The same with a recurrence."""
 
 
 def sharp_weights(config: Config, seed: int = 0) -> Any:

@@ -18,12 +18,8 @@ from gemwright.models import griffin
 from gemwright.text.chat import format_chat
 from gemwright.text.tokenizer import Tokenizer
 from tests.inference.test_session import assert_holds, ids, start
-from tests.tiny import sharp_weights
+from tests.tiny import GRIFFIN, sharp_weights
 
-GRIFFIN = griffin.Config(
-    vocab_size=720, embed_dim=24, num_layers=4, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40, recurrent_dim=32,
-    window=24, max_positions=1024,
-)  # fmt: skip
 SAMPLINGS = (GREEDY, Sampling(temperature=0.8, seed=1), Sampling(temperature=0.6, repetition_penalty=1.5, seed=4))
 
 

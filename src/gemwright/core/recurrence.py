@@ -52,8 +52,10 @@ def linear_scan(decay: jax.Array, inputs: jax.Array, start: jax.Array) -> jax.Ar
     inputs = inputs.at[:, 0].add(decay[:, 0] * start)
     if inputs.shape[1] == 1:
         return inputs
+    # Else XLA would fuse what comes before and after into the levels of the scan, and compute it anew in each.
+    decay, inputs = jax.lax.optimization_barrier((decay, inputs))
 
     def join(first: tuple[jax.Array, jax.Array], second: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return first[0] * second[0], second[0] * first[1] + second[1]
 
-    return jax.lax.associative_scan(join, (decay, inputs), axis=1)[1]
+    return jax.lax.optimization_barrier(jax.lax.associative_scan(join, (decay, inputs), axis=1)[1])
