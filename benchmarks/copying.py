@@ -43,7 +43,7 @@ def copying_weights(config: Config, replaced: dict[int, int], distance: int, see
       distance: from a token to its copy.
     """
     draw = np.random.default_rng(seed)
-    idle = [_silenced(block) for block in random_packed(config, 4).layers]
+    idle = [_silenced(block) for block in random_packed(Gemma.specs(config), 4).layers]
     signs = (draw.integers(0, 2, (config.vocab_size, CODE)) * 2 - 1).astype(np.int8)
     embedding = np.zeros((config.vocab_size, config.embed_dim), np.int8)
     embedding[:, :CODE], embedding[:, CODE] = _FULL * signs, _FULL

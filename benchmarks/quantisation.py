@@ -24,7 +24,7 @@ from gemwright.core.module import Spec, map_specs, named_leaves
 from gemwright.core.packed import pack_weights
 from gemwright.core.quantise import dequantise, quantise
 from gemwright.data.documents import Split
-from gemwright.models.gemma import Gemma
+from gemwright.models.family import Decoder, specs_of
 from gemwright.quantisation.compare import compare
 from gemwright.quantisation.importance import importance
 from gemwright.quantisation.mixed import choose_bits, sensitivities, stored_bytes
@@ -43,11 +43,11 @@ class Form:
 
     name: str
     bits_per_weight: float
-    weights: Gemma
+    weights: Decoder
 
 
 def forms(model: gemwright.Model, calibration: Array) -> Iterator[Form]:
-    specs = Gemma.specs(model.config)
+    specs = specs_of(model.config)
     weights = model.weights
     important = importance(weights, model.config, calibration)
     for bits, kind in ((4, GGMLQuantizationType.Q4_0), (8, GGMLQuantizationType.Q8_0)):
@@ -66,9 +66,9 @@ def forms(model: gemwright.Model, calibration: Array) -> Iterator[Form]:
         yield Form("mixed, importance", _average(specs, chosen), dense)
 
 
-def _rounded(specs: Gemma, weights: Gemma, change: Callable[[str, Array], Array]) -> Gemma:
+def _rounded(specs: Decoder, weights: Decoder, change: Callable[[str, Array], Array]) -> Decoder:
     def each(name: str, spec: Spec, weight: jax.Array) -> jax.Array:
-        if len(spec.shape) < 2:
+        if not spec.is_matrix:
             return weight
         matrix = np.asarray(weight, np.float32).reshape(-1, spec.fan_in)
         return jnp.asarray(change(name, matrix)).reshape(spec.shape)
@@ -84,7 +84,7 @@ def _ours(matrix: Array, bits: int, important: Array | None) -> Array:
     return dequantise(*quantise(matrix, bits, important), matrix.shape[1])
 
 
-def _average(specs: Gemma, bits: dict[str, int]) -> float:
+def _average(specs: Decoder, bits: dict[str, int]) -> float:
     named: dict[str, Spec] = named_leaves(specs)
     return 8 * sum(stored_bytes(named[n], b) for n, b in bits.items()) / sum(named[n].size for n in bits)
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.core.module import Spec, map_specs
-from gemwright.models.gemma import PRESETS, Gemma
+from gemwright.models.family import PRESETS, Decoder, specs_of
 
 _BLOCK = 1 << 22  # normal values drawn once; larger weights repeat them from another offset
 
 
-def random_weights(specs: Gemma, seed: int = 0) -> Gemma:
+def random_weights(specs: Decoder, seed: int = 0) -> Decoder:
     """Weights of the right size of values, drawn fast rather than independently."""
     generator = np.random.default_rng(seed)
     block = generator.standard_normal(_BLOCK, dtype=np.float32)
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     config = PRESETS[arguments.shape]
-    save_checkpoint(arguments.out, config, random_weights(Gemma.specs(config)))
+    save_checkpoint(arguments.out, config, random_weights(specs_of(config)))
     print(f"{arguments.out}: {arguments.shape} with random weights, no tokenizer")
 
 

@@ -27,7 +27,8 @@ from gemwright.inference.generate import Chosen, decode
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import Session
 from gemwright.inference.speculative import PromptLookup, decode_speculatively
-from gemwright.models.gemma import PRESETS, Config, Gemma
+from gemwright.models.family import Config, Decoder
+from gemwright.models.gemma import PRESETS
 from gemwright.text.tokenizer import Tokenizer
 
 _GIVEN = 12  # tokens of the answer that stand in the prompt: the model only copies, it reads no request
@@ -58,7 +59,7 @@ def timed(steps: Iterator[Chosen]) -> tuple[list[int], float]:
     return [token for token in found if token is not None], (len(found) - 1) / (time.perf_counter() - begun)
 
 
-def compare(weights: Gemma, config: Config, prompt: list[int], tokens: int, rounds: int) -> dict[str, Any]:
+def compare(weights: Decoder, config: Config, prompt: list[int], tokens: int, rounds: int) -> dict[str, Any]:
     """Medians of both ways, their ratio, and the share of guesses that came true."""
     session = Session(weights, config, 1, len(prompt) + tokens)
     plain_speeds, lookup_speeds, acceptances, answer = list[float](), list[float](), list[float](), list[int]()

@@ -21,7 +21,8 @@ import numpy as np
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.documents import Document, read_folder, standard_library
 from gemwright.data.packing import Rows, pack
-from gemwright.models.gemma import Gemma, gemma1
+from gemwright.models.family import Decoder
+from gemwright.models.gemma import gemma1
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
@@ -140,7 +141,7 @@ def prepare(corpus: Path, out: Path) -> tuple[Tokenizer, np.ndarray]:
     return tokenizer, np.load(stream_file, mmap_mode="r")
 
 
-def rounded(weights: Gemma) -> Gemma:
+def rounded(weights: Decoder) -> Decoder:
     """The weights in bfloat16, as they are shipped."""
 
     def round_one(weight: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ from gemwright.checkpoints.save import save_checkpoint
 from gemwright.model import Model, load
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
-from tests.tiny import CONFIG, sharp_weights
+from tests.tiny import CONFIG, GRIFFIN, sharp_weights
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,14 @@ def bare_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model without a tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "bare"
     save_checkpoint(folder, CONFIG, sharp_weights(CONFIG))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def griffin_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RecurrentGemma in float32, with its tokenizer. Only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "griffin"
+    save_checkpoint(folder, GRIFFIN, sharp_weights(GRIFFIN), tiny_tokenizer)
     return folder
 
 

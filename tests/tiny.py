@@ -1,6 +1,7 @@
-"""The tiny model that most tests of inference, conversation and command line share."""
+"""The tiny models that most tests of inference, conversation and command line share."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
 from gemwright.model import Model
-from gemwright.models.gemma import Config, Gemma, gemma2
+from gemwright.models import griffin
+from gemwright.models.family import Config, Decoder, specs_of
+from gemwright.models.gemma import gemma2
 
 CONFIG = gemma2(
     window=24, vocab_size=720, embed_dim=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40,
@@ -16,8 +19,14 @@ CONFIG = gemma2(
 )  # fmt: skip
 """Its ring turns after 24 tokens, its context ends after 128."""
 
+GRIFFIN = griffin.Config(
+    vocab_size=720, embed_dim=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40, recurrent_dim=32,
+    pattern=("recurrent", "attention"), window=24, max_positions=1024,
+)  # fmt: skip
+"""The same with a recurrence."""
 
-def sharp_weights(config: Config, seed: int = 0) -> Gemma:
+
+def sharp_weights(config: Config, seed: int = 0) -> Any:
     """Random weights whose answers depend on all they read; with initial ones a wrong cache goes unseen.
 
     The embedding is small beside the branches, or else a tied model repeats its last token for ever; the
@@ -28,10 +37,12 @@ def sharp_weights(config: Config, seed: int = 0) -> Gemma:
         values = generator(seed, name).standard_normal(spec.shape)
         if spec.init == "zeros":
             return jnp.asarray(0.3 * values + (6 if name == "final_norm" else 0), jnp.float32)
+        if name.endswith("decay"):
+            return jnp.asarray(0.5 * values - 2.5, jnp.float32)  # a state lives for some 2 to 20 tokens
         gain = 0.3 if name == "embedding" else 1.5
         return jnp.asarray(values * gain / np.sqrt(spec.fan_in), jnp.float32)
 
-    return map_specs(draw, Gemma.specs(config))
+    return map_specs(draw, specs_of(config))
 
 
 def uncached_logits(model: Model, ids: list[int]) -> np.ndarray:
@@ -42,7 +53,7 @@ def uncached_logits(model: Model, ids: list[int]) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames="config")
-def _uncached(weights: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+def _uncached(weights: Decoder, tokens: jax.Array, config: Config) -> jax.Array:
     hidden, _ = weights(tokens, config)
     return weights.logits(hidden, config)
 

@@ -21,7 +21,7 @@ from gemwright.core.packed import pack_weights
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
 from gemwright.inference.speculative import decode_with_lookup
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.text import control
 from gemwright.text.chat import Message
 from gemwright.text.stream import StopStrings, StreamDecoder
@@ -54,7 +54,7 @@ class Model:
     """Make one with `gemwright.load`."""
 
     config: Config
-    weights: Gemma = field(repr=False)
+    weights: Decoder = field(repr=False)
     folder: Path
     optional_tokenizer: Tokenizer | None
     cache_bits: int | None = None
@@ -239,7 +239,7 @@ class _Writer:
 
 
 @partial(jax.jit, static_argnames="config")
-def _all_logits(weights: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+def _all_logits(weights: Decoder, tokens: jax.Array, config: Config) -> jax.Array:
     hidden, _ = weights(tokens, config)
     return weights.logits(hidden, config)
 
@@ -286,8 +286,8 @@ def load(
     return Model(loaded.config, weights, folder, loaded.tokenizer, cache_bits)
 
 
-def _quantised(loaded: Checkpoint, bits: int) -> Gemma:
-    specs = Gemma.specs(loaded.config)
+def _quantised(loaded: Checkpoint, bits: int) -> Decoder:
+    specs = specs_of(loaded.config)
     if jax.default_backend() == "cpu":
         return pack_weights(specs, loaded.weights, bits)
     return int_weights(specs, loaded.weights, bits)

@@ -13,25 +13,32 @@ import pytest
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.core.module import Spec, generator, map_specs, named_leaves
-from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
+from gemwright.models import gemma, griffin
+from gemwright.models.family import Config, Decoder, specs_of
+from gemwright.models.gemma import gemma1, gemma2
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
 
 SIZES = {"vocab_size": 640, "embed_dim": 32, "num_layers": 3, "num_heads": 4, "head_dim": 16, "mlp_dim": 48}
-CONFIGS: dict[str, Config] = {
+CONFIGS: dict[str, gemma.Config] = {
     "gemma": gemma1(num_kv_heads=1, **SIZES),
     "gemma2": gemma2(window=8, query_scale=24**-0.5, num_kv_heads=2, **SIZES),
 }
 
 
-def sharp_weights(config: Config, dtype: Any = jnp.float32, seed: int = 0) -> Gemma:
+GRIFFIN = griffin.Config(
+    **{**SIZES, "num_heads": 2}, num_kv_heads=1, recurrent_dim=40, window=65
+)  # transformers sees a key less: in short texts that makes no difference
+
+
+def sharp_weights(config: Config, dtype: Any = jnp.float32, seed: int = 0) -> Any:
     """Matrices of deviation 1.5/sqrt(fan in), norms of 0.3: with gentler ones a swapped weight goes unseen."""
 
     def draw(name: str, spec: Spec) -> jax.Array:
         deviation = 0.3 if spec.init == "zeros" else 1.5 / np.sqrt(spec.fan_in)
         return jnp.asarray(generator(seed, name).standard_normal(spec.shape) * deviation, dtype)
 
-    return map_specs(draw, Gemma.specs(config))
+    return map_specs(draw, specs_of(config))
 
 
 def assert_same(mine: Any, theirs: Any) -> None:
@@ -43,19 +50,19 @@ def assert_same(mine: Any, theirs: Any) -> None:
         np.testing.assert_array_equal(np.asarray(array), np.asarray(theirs[name]), err_msg=name)
 
 
-def logits(weights: Gemma, config: Config, tokens: np.ndarray) -> np.ndarray:
+def logits(weights: Decoder, config: Config, tokens: np.ndarray) -> np.ndarray:
     return np.asarray(_logits(weights, jnp.asarray(tokens), config))
 
 
 @partial(jax.jit, static_argnames="config")
-def _logits(weights: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+def _logits(weights: Decoder, tokens: jax.Array, config: Config) -> jax.Array:
     hidden, _ = weights(tokens, config)
     return weights.logits(hidden, config)
 
 
-@pytest.fixture(params=["gemma", "gemma2"])
+@pytest.fixture(params=[*CONFIGS.values(), GRIFFIN], ids=lambda config: config.family)
 def config(request: pytest.FixtureRequest) -> Config:
-    return CONFIGS[request.param]
+    return request.param
 
 
 @pytest.fixture

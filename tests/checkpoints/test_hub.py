@@ -10,7 +10,7 @@ from huggingface_hub import errors
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hub import ALIASES, local_models, resolve
-from gemwright.models.gemma import PRESETS
+from gemwright.models.family import PRESETS
 
 
 class FakeHub:

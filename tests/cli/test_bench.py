@@ -8,7 +8,7 @@ import pytest
 
 from gemwright.bench import report
 from gemwright.bench.cold import Memory
-from gemwright.models.gemma import PRESETS
+from gemwright.models.family import PRESETS
 from tests.cli.conftest import Run
 from tests.tiny import CONFIG
 

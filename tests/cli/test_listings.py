@@ -9,7 +9,8 @@ import pytest
 
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.core.cache import SPARE
-from gemwright.models.gemma import PRESETS
+from gemwright.models import gemma
+from gemwright.models.family import PRESETS
 from gemwright.models.summary import cache_bytes, summarise
 from tests.tiny import CONFIG, sharp_weights
 
@@ -69,6 +70,14 @@ def test_the_summary_shows_tree_parameters_sizes_and_memory(run: Run) -> None:
     assert "layers.27" not in done.out
 
 
+def test_the_summary_shows_each_kind_of_layer(run: Run) -> None:
+    shown = run("summary", "recurrentgemma-2b").out
+    for text in ("0 and 17 more, alike", "2 and 7 more, alike", "input_gate 10 x 256 x 256", "2,682,862,080"):
+        assert text in shown, text
+    assert "layers.3" not in shown
+    assert shown.count("mixer_norm") == 2
+
+
 def test_the_summary_can_show_every_layer(run: Run) -> None:
     shown = run("summary", "gemma-2b", "--layers").out
     assert shown.count("attention_norm") == 18
@@ -110,7 +119,7 @@ def test_models_lists_gguf_files(run: Run, gguf_folder: Path) -> None:
 
 
 def test_the_cache_of_windowed_layers_stops_growing() -> None:
-    config = PRESETS["gemma2-2b"]
+    config = gemma.PRESETS["gemma2-2b"]
     a_slot = 2 * config.num_kv_heads * config.head_dim * 2
     assert cache_bytes(config, 4096) == 26 * 4096 * a_slot
     assert cache_bytes(config, 8192) == 13 * (4096 + SPARE + 8192) * a_slot
@@ -121,4 +130,5 @@ def test_a_summary_adds_up(preset: str) -> None:
     found = summarise(PRESETS[preset])
     assert found.embedding + found.other == found.total
     assert found.asset_bytes["bf16"] == 2 * found.total
-    assert list(found.cache_bytes) == [1024, 2048, 4096, 8192]
+    limit = PRESETS[preset].max_positions
+    assert list(found.cache_bytes) == [limit // 8, limit // 4, limit // 2, limit]

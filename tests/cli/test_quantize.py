@@ -37,6 +37,16 @@ def test_a_model_becomes_a_folder_that_answers(run: Run, tiny_folder: Path, text
     assert run("chat", out, "--prompt", "Hello", "--max-new-tokens", "5").code == 0
 
 
+def test_a_recurrent_model_goes_the_same_way(run: Run, griffin_folder: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("quantize", griffin_folder, out, "--bits-per-weight", "8", "--text", text, "--force", "--json", *QUICK)
+    report = json.loads(done.out)
+    assert {matrix["bits"] for matrix in report["weights"].values()} == {4, 8}
+    assert not [name for name in report["weights"] if "gate_bias" in name or "conv" in name]
+    assert run("generate", out, "--prompt", "def f(", "--max-new-tokens", "5").out
+    assert run("chat", out, "--prompt", "Hello", "--max-new-tokens", "5").code == 0
+
+
 def test_the_report_for_machines(run: Run, tiny_folder: Path, text: Path, tmp_path: Path) -> None:
     options = ("--bits-per-weight", "8", "--text", text, "--force", "--json", *QUICK)
     done = run("quantize", tiny_folder, tmp_path / "out", *options)

@@ -4,7 +4,7 @@ import pytest
 
 from gemwright.core.module import named_leaves
 from gemwright.core.names import translate
-from gemwright.models.gemma import HUGGING_FACE_NAMES, PRESETS, Gemma
+from gemwright.models.family import FAMILIES, PRESETS, specs_of
 
 
 def test_stars_stand_for_the_layer_numbers_in_order() -> None:
@@ -21,7 +21,7 @@ def test_a_name_the_table_lacks_is_an_error_that_says_what_to_add() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_weight_of_a_preset_has_a_name_of_its_own(preset: str) -> None:
     config = PRESETS[preset]
-    ours = named_leaves(Gemma.specs(config))
-    theirs = translate(ours, HUGGING_FACE_NAMES[config.family])
+    ours = named_leaves(specs_of(config))
+    theirs = translate(ours, FAMILIES[config.family].names)
     assert len(set(theirs.values())) == len(ours)
     assert not [name for name in theirs.values() if "*" in name]

@@ -44,7 +44,8 @@ def compare(family: Family, seed: int) -> Iterator[Result]:
     yield _logits(family, "all tokens at once", ours.whole(weights, family.config, tokens), theirs)
     yield _logits(family, "each decode step", ours.steps(weights, family.config, tokens), oracle.steps(model, tokens))
     yield _logits(family, "chunks, cached", ours.chunks(weights, family.config, tokens), theirs)
-    yield _logits(family, "padded batch", ours.padded(weights, family.config, tokens), oracle.padded(model, tokens))
+    alone = oracle.padded(model, tokens) if family.oracle_pads else theirs
+    yield _logits(family, "padded batch", ours.padded(weights, family.config, tokens), alone)
     prompt, chosen, read = oracle.clear_greedy(model, family, seed)
     our_chosen, our_read = ours.greedy(weights, family.config, prompt)
     yield _tokens(family, "greedy, cached", our_chosen, chosen, _difference(our_read, read))

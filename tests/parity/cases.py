@@ -5,14 +5,16 @@ than the prompt, query scales are no head's. A new family is one more `Family` i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
-from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
+from gemwright.models import griffin
+from gemwright.models.family import Config, Decoder, specs_of
+from gemwright.models.gemma import gemma1, gemma2
 
 SEEDS = (0, 1, 2)  # of the stored fixtures, and of the live comparison unless it is told others
 ROWS = 2
@@ -33,12 +35,14 @@ class Family:
       config: ours.
       architecture: the oracle's model class, by its name in transformers.
       oracle: the arguments of that class's configuration; what is left out is its default.
+      oracle_pads: whether its padded batches are sound; else each of their rows is compared with itself alone.
     """
 
     name: str
     config: Config
     architecture: str
     oracle: Mapping[str, Any]
+    oracle_pads: bool = True
 
 
 def _family(name: str, architecture: str, config: Config, **oracle: Any) -> Family:
@@ -64,6 +68,20 @@ def _sizes(embed: int, layers: int, heads: int, kv_heads: int, head: int, mlp: i
         "head_dim": head,
         "mlp_dim": mlp,
     }
+
+
+def _griffin(name: str, **sizes: Any) -> Family:
+    config = griffin.Config(**sizes)
+    family = _family(
+        name,
+        "RecurrentGemmaForCausalLM",
+        config,
+        lru_width=config.recurrent_dim,
+        conv1d_width=config.taps,
+        attention_window_size=config.window,  # it sees so many keys, the reference one more
+        intermediate_size=2 * config.mlp_dim,
+    )
+    return replace(family, oracle_pads=False)
 
 
 # The oracle's constants are written out and not derived from ours: they are half of the comparison.
@@ -93,14 +111,21 @@ FAMILIES: tuple[Family, ...] = (
         query_pre_attn_scalar=14,
     ),
 )
+FAMILIES += (
+    _griffin("griffin-mqa", **_sizes(36, 4, 3, 1, 12, 26), recurrent_dim=30, window=6),
+    _griffin("griffin-mha", **_sizes(40, 3, 5, 5, 8, 34), recurrent_dim=45, window=9, taps=3),
+    _griffin("griffin-wide", **_sizes(32, 5, 2, 1, 16, 22), recurrent_dim=32, window=37),
+)
 BY_NAME = {family.name: family for family in FAMILIES}
 
 
 SHARP = 1.5
 MODERATE = 0.8
+GATES = 0.7
+"""Of the recurrence's convolution and gates: where a gate is nearly shut, 1 - a^2 loses its digits in float32."""
 
 
-def sharp_weights(specs: Gemma, seed: int, gain: float = SHARP) -> Gemma:
+def sharp_weights(specs: Decoder, seed: int, gain: float = SHARP) -> Decoder:
     """Float32 weights under which a mistake shows: default ones leave scores and caps near zero.
 
     The final norm is drawn so that logits have a standard deviation of 1.5: float32 noise stays under
@@ -113,14 +138,17 @@ def sharp_weights(specs: Gemma, seed: int, gain: float = SHARP) -> Gemma:
         values = generator(seed, name).standard_normal(spec.shape, dtype=np.float32)
         if name == "final_norm":
             return jnp.asarray(values - np.float32(1))
-        is_matrix = len(spec.shape) > 1
-        return jnp.asarray(values * np.float32(gain / np.sqrt(spec.fan_in) if is_matrix else 0.3))
+        if name.endswith("decay"):
+            return jnp.asarray(np.float32(0.5) * values - np.float32(2.5))  # a state lives for some 2 to 20 tokens
+        is_matrix = spec.init != "zeros" and len(spec.shape) > 1
+        its_gain = gain if spec.product else GATES
+        return jnp.asarray(values * np.float32(its_gain / np.sqrt(spec.fan_in) if is_matrix else 0.3))
 
     return map_specs(draw, specs)
 
 
-def weights_of(family: Family, seed: int, gain: float = SHARP) -> Gemma:
-    return sharp_weights(Gemma.specs(family.config), seed, gain)
+def weights_of(family: Family, seed: int, gain: float = SHARP) -> Any:
+    return sharp_weights(specs_of(family.config), seed, gain)
 
 
 def forced_tokens(family: Family, seed: int) -> np.ndarray:

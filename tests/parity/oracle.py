@@ -11,7 +11,7 @@ import transformers
 
 from gemwright.core.module import named_leaves
 from gemwright.core.names import translate
-from gemwright.models.gemma import HUGGING_FACE_NAMES, Gemma
+from gemwright.models.family import FAMILIES, Decoder
 from tests.parity.cases import GREEDY, PREFILL, ROWS, SHORT, TOKENS, Family, prompts
 from tests.tolerances import LOGITS
 
@@ -20,19 +20,19 @@ torch.set_num_threads(1)  # the models are so small that threads cost ten times 
 NAME = f"transformers {transformers.__version__}"
 
 
-def build(family: Family, weights: Gemma) -> Any:
+def build(family: Family, weights: Decoder) -> Any:
     """The oracle's model with our weights in it, every one of its weights among ours."""
     architecture = getattr(transformers, family.architecture)
     config = architecture.config_class(**family.oracle)
     config._attn_implementation = "eager"  # sdpa refuses soft caps
-    model = architecture(config).to(torch.float32).eval()
+    model: Any = architecture(config).to(torch.float32).eval()
     model.load_state_dict(_state(family, weights, model), strict=True)
     return model
 
 
-def _state(family: Family, weights: Gemma, model: Any) -> dict[str, torch.Tensor]:
+def _state(family: Family, weights: Decoder, model: Any) -> dict[str, torch.Tensor]:
     ours = named_leaves(weights)
-    names = translate(ours, HUGGING_FACE_NAMES[family.config.family])
+    names = translate(ours, FAMILIES[family.config.family].names)
     theirs = model.state_dict()
     state = {
         names[key]: torch.tensor(np.asarray(value)).reshape(theirs[names[key]].shape) for key, value in ours.items()
@@ -48,8 +48,8 @@ def whole(model: Any, tokens: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _continue(model: Any, tokens: torch.Tensor, cache: Any, **options: Any) -> tuple[np.ndarray, Any]:
-    out = model(tokens.long(), past_key_values=cache, use_cache=True, **options)
-    return out.logits.numpy(), out.past_key_values
+    cache = transformers.DynamicCache(config=model.config) if cache is None else cache  # not every model returns it
+    return model(tokens.long(), past_key_values=cache, use_cache=True, **options).logits.numpy(), cache
 
 
 def steps(model: Any, tokens: np.ndarray) -> np.ndarray:

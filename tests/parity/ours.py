@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.core.cache import KVCache, empty_cache
-from gemwright.models.gemma import Config, Gemma, cache_slots
+from gemwright.models import family
+from gemwright.models.family import Cache, Config, Decoder
 from tests.parity.cases import CHUNKS, GREEDY, PREFILL, ROWS, SHORT, TOKENS
-
-Cache = tuple[KVCache, ...]
 
 
 @partial(jax.jit, static_argnames="config")
 def run(
-    weights: Gemma, tokens: jax.Array, positions: jax.Array, cache: Cache | None, config: Config
+    weights: Decoder, tokens: jax.Array, positions: jax.Array, cache: Cache | None, config: Config
 ) -> tuple[jax.Array, Cache | None]:
     """(B, T) tokens at their positions -> (B, T, V) logits, and the cache."""
     hidden, cache = weights(tokens, config, positions=positions, cache=cache)
@@ -24,17 +22,16 @@ def run(
 
 
 def new_cache(config: Config, rows: int, capacity: int) -> Cache:
-    slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
-    return tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, jnp.float32) for size in slots)
+    return family.new_cache(config, rows, capacity, jnp.float32)
 
 
-def whole(weights: Gemma, config: Config, tokens: np.ndarray) -> np.ndarray:
+def whole(weights: Decoder, config: Config, tokens: np.ndarray) -> np.ndarray:
     """(B, T, V): all tokens at once, no cache."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     return np.asarray(run(weights, jnp.asarray(tokens), positions, None, config)[0])
 
 
-def chunked(weights: Gemma, config: Config, tokens: np.ndarray, sizes: Iterable[int]) -> np.ndarray:
+def chunked(weights: Decoder, config: Config, tokens: np.ndarray, sizes: Iterable[int]) -> np.ndarray:
     """(B, T, V): through the cache, in chunks of the given sizes."""
     cache, start, logits = new_cache(config, *tokens.shape), 0, []
     for size in sizes:
@@ -45,16 +42,16 @@ def chunked(weights: Gemma, config: Config, tokens: np.ndarray, sizes: Iterable[
     return np.concatenate(logits, axis=1)
 
 
-def steps(weights: Gemma, config: Config, tokens: np.ndarray) -> np.ndarray:
+def steps(weights: Decoder, config: Config, tokens: np.ndarray) -> np.ndarray:
     """(B, T, V): a prompt, then one token a call."""
     return chunked(weights, config, tokens, (PREFILL, *[1] * (TOKENS - PREFILL)))
 
 
-def chunks(weights: Gemma, config: Config, tokens: np.ndarray) -> np.ndarray:
+def chunks(weights: Decoder, config: Config, tokens: np.ndarray) -> np.ndarray:
     return chunked(weights, config, tokens, CHUNKS)
 
 
-def padded(weights: Gemma, config: Config, tokens: np.ndarray) -> list[np.ndarray]:
+def padded(weights: Decoder, config: Config, tokens: np.ndarray) -> list[np.ndarray]:
     """(T of the row, V) a row: prompts of two lengths padded on the right, then one token a call."""
     lengths = np.array([PREFILL, SHORT])
     index = np.arange(PREFILL)
@@ -71,7 +68,7 @@ def padded(weights: Gemma, config: Config, tokens: np.ndarray) -> list[np.ndarra
     return [np.concatenate(row) for row in rows]
 
 
-def greedy(weights: Gemma, config: Config, prompt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def greedy(weights: Decoder, config: Config, prompt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(B, GREEDY) tokens continued through the cache, and the (B, GREEDY, V) logits they were read from."""
     length = prompt.shape[1]
     cache = new_cache(config, len(prompt), length + GREEDY)
@@ -87,7 +84,7 @@ def greedy(weights: Gemma, config: Config, prompt: np.ndarray) -> tuple[np.ndarr
 
 
 def greedy_without_cache(
-    weights: Gemma, config: Config, prompt: np.ndarray, continued: np.ndarray
+    weights: Decoder, config: Config, prompt: np.ndarray, continued: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(B, GREEDY) tokens predicted after the prompt and each beginning of `continued`, and their logits.
 

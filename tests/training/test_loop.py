@@ -9,6 +9,7 @@ import pytest
 
 from gemwright.core.module import initialise, named_leaves
 from gemwright.data.packing import Batch, Rows, pack, rows_to_batch
+from gemwright.models import griffin
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
 from gemwright.training.loop import groups, read_losses, train
 from gemwright.training.optimizer import make_optimizer
@@ -49,6 +50,14 @@ def test_the_loss_falls(whole: tuple[Gemma, Path]) -> None:
     assert len(losses) == RUN.steps
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
     assert (whole[1] / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_recurrent_model_learns_too(tmp_path: Path) -> None:
+    """From rows of packed documents, with its gates and decays trained by Adam and its matrices by Muon."""
+    model = griffin.Config(**SIZES, num_kv_heads=1, recurrent_dim=16, pattern=("recurrent", "attention"), window=5)
+    train(replace(RUN, model=replace(model, num_layers=2)), DATA, tmp_path)
+    losses = read_losses(tmp_path)
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
 
 
 def test_a_run_that_was_interrupted_ends_bit_by_bit_the_same(whole: tuple[Gemma, Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gemwright.core.packed import Packed
 from gemwright.inference.generate import decode
 from gemwright.inference.session import Session
 from gemwright.kernels.machine_limits import float32_peak, int8_peak, read_bandwidth
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 
 Limit = Literal["reads", "products"]
 
@@ -56,7 +56,7 @@ class Speed:
     limit: Limit
 
 
-def measure_machine(weights: Gemma) -> Machine:
+def measure_machine(weights: Decoder) -> Machine:
     """Read the weights where they lie, and multiply in registers."""
     leaves: list[jax.Array] = jax.tree.leaves(weights)
     if isinstance(weights.embedding, Packed):
@@ -64,7 +64,7 @@ def measure_machine(weights: Gemma) -> Machine:
     return Machine(read_bandwidth(leaves), float32_peak(), "float32")
 
 
-def measure_prefill(weights: Gemma, config: Config, machine: Machine, prompt: int) -> Speed:
+def measure_prefill(weights: Decoder, config: Config, machine: Machine, prompt: int) -> Speed:
     """Read a prompt and score what follows; the best of some tries, after one that compiles."""
 
     def read() -> None:
@@ -79,7 +79,7 @@ def measure_prefill(weights: Gemma, config: Config, machine: Machine, prompt: in
 
 
 def measure_decode(
-    weights: Gemma, config: Config, machine: Machine, prompt: int, steps: int, sequences: int = 1
+    weights: Decoder, config: Config, machine: Machine, prompt: int, steps: int, sequences: int = 1
 ) -> Speed:
     """Go on from prompts, greedily, a token a sequence and step; the median step, after some that are left out."""
     session = Session(weights, config, sequences, prompt + steps + _WARM)
@@ -114,8 +114,8 @@ def seconds_of(action: Callable[[], Any]) -> float:
 
 def _inner(config: Config) -> int:
     """Weights that each token is multiplied with, the head left out."""
-    specs = named_leaves(Gemma.specs(config))
-    return sum(spec.size for name, spec in specs.items() if len(spec.shape) > 1 and name != "embedding")
+    specs = named_leaves(specs_of(config))
+    return sum(spec.size for name, spec in specs.items() if spec.is_matrix and name != "embedding")
 
 
 def _speed(seconds: float, tokens: int, read: int, operations: int, machine: Machine) -> Speed:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_names import TENSOR_NAMES
-from gemwright.checkpoints.hf_config import vocabulary
+from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.models.gemma import Config
 
 ARCHITECTURE = "general.architecture"

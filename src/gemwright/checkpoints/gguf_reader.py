@@ -17,8 +17,9 @@ from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_config import config_of, family_of
 from gemwright.checkpoints.gguf_header import TensorEntry, read_header
 from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, in_blocks, is_norm
-from gemwright.checkpoints.hf_config import FILE_NAME, vocabulary
+from gemwright.checkpoints.hf_config import FILE_NAME
 from gemwright.checkpoints.hf_tensors import stored_shape
+from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.placing import aligned, pieces
 from gemwright.checkpoints.stored import FLOAT32
 from gemwright.core.module import Spec, named_leaves

@@ -17,7 +17,8 @@ from gemwright.checkpoints.host_weights import HostWeight, host_weights
 from gemwright.checkpoints.load import Progress, check_vocabulary
 from gemwright.checkpoints.placing import pieces
 from gemwright.checkpoints.stored import FLOAT32
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
+from gemwright.models.gemma import Config as GemmaConfig
 from gemwright.text.tokenizer import Tokenizer
 
 _LARGEST = float(np.finfo(np.float16).max)  # of a number in F16, and of the scale of a block
@@ -26,7 +27,7 @@ _LARGEST = float(np.finfo(np.float16).max)  # of a number in F16, and of the sca
 def save_gguf(
     path: Path,
     config: Config,
-    weights: Gemma,
+    weights: Decoder,
     tokenizer: Tokenizer | None = None,
     kind: str = "q8_0",
     *,
@@ -50,6 +51,8 @@ def save_gguf(
     """
     if kind not in KINDS:
         raise CheckpointError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+    if not isinstance(config, GemmaConfig):
+        raise CheckpointError(f"family {config.family!r}: expected one of {', '.join(TENSOR_NAMES)} for a GGUF file")
     check_vocabulary(path, config, tokenizer)
     metadata = metadata_of(config) | tokenizer_metadata(tokenizer, config.vocab_size)
     arrays = host_weights(config, weights, TENSOR_NAMES)

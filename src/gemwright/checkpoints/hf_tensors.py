@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.hf_config import vocabulary
+from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.safetensors_file import SafetensorsFile
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
-from gemwright.models.gemma import HUGGING_FACE_NAMES, Config, Gemma
+from gemwright.models.family import FAMILIES, Config, specs_of
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = WEIGHTS_FILE + ".index.json"
@@ -115,8 +115,8 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
     Raises:
       CheckpointError: if a tensor is missing, has another shape, or is none of this model's.
     """
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
-    names = translate(specs, HUGGING_FACE_NAMES[config.family])
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
+    names = translate(specs, FAMILIES[config.family].names)
     expected = {names[ours]: stored_shape(spec) for ours, spec in specs.items()}
     problems = list(_problems(folder, expected, tensors))
     if problems:
@@ -126,8 +126,8 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
 
 
 def stored_shape(spec: Spec) -> tuple[int, ...]:
-    """The shape in a file: a matrix (out, in) has its heads joined, a vector is as it is."""
-    if len(spec.shape) == 1:
+    """The shape in a file: a matrix (out, in) has its heads joined, all else is as it is."""
+    if not spec.is_matrix:
         return spec.shape
     outs = len(spec.shape) - spec.inputs
     return math.prod(spec.shape[:outs]), math.prod(spec.shape[outs:])

@@ -12,7 +12,7 @@ from gemwright.checkpoints.hf_tensors import stored_shape
 from gemwright.checkpoints.stored import BFLOAT16, FLOAT32
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import NameTable, translate
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HostWeight:
         return np.asarray(here).reshape(self.shape)
 
 
-def host_weights(config: Config, weights: Gemma, tables: Mapping[str, NameTable]) -> dict[str, HostWeight]:
+def host_weights(config: Config, weights: Decoder, tables: Mapping[str, NameTable]) -> dict[str, HostWeight]:
     """The weights by their names in a file.
 
     Args:
@@ -40,7 +40,7 @@ def host_weights(config: Config, weights: Gemma, tables: Mapping[str, NameTable]
     """
     if config.family not in tables:
         raise CheckpointError(f"family {config.family!r}: expected one of {', '.join(tables)}")
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
     arrays = named_leaves(weights)
     if "embedding.codes" in arrays:
         raise CheckpointError(

@@ -16,10 +16,11 @@ from gemwright.checkpoints.hf_config import FILE_NAME, read_config
 
 _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-it", "gemma-1.1-7b-it")
 _CODEGEMMA = ("codegemma-2b", "codegemma-7b", "codegemma-7b-it", "codegemma-1.1-2b", "codegemma-1.1-7b-it")
+_RECURRENTGEMMA = ("recurrentgemma-2b", "recurrentgemma-2b-it", "recurrentgemma-9b", "recurrentgemma-9b-it")
 _GEMMA_2 = ("2b", "2b-it", "9b", "9b-it", "27b", "27b-it")
 
 ALIASES: dict[str, str] = {
-    **{name: f"google/{name}" for name in (*_GEMMA_1, *_CODEGEMMA)},
+    **{name: f"google/{name}" for name in (*_GEMMA_1, *_CODEGEMMA, *_RECURRENTGEMMA)},
     **{f"gemma-2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
     **{f"gemma2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
 }

@@ -22,7 +22,7 @@ from gemwright.checkpoints.placing import place
 from gemwright.checkpoints.stored import StoredWeight, kept_dtype, wanted_dtype
 from gemwright.core.module import Spec, count, map_specs
 from gemwright.core.sharding import sharding_of
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ class Checkpoint:
     """
 
     config: Config
-    weights: Gemma
+    weights: Decoder
     tokenizer: Tokenizer | None
     folder: Path
 
@@ -74,7 +74,7 @@ def load_checkpoint(
         kept_dtype(weight)
     check_vocabulary(folder, config, tokenizer)
 
-    done, total = 0, count(Gemma.specs(config))
+    done, total = 0, count(specs_of(config))
 
     def read(name: str, spec: Spec) -> jax.Array:
         nonlocal done
@@ -86,7 +86,7 @@ def load_checkpoint(
             progress(done, total)
         return array
 
-    return Checkpoint(config, map_specs(read, Gemma.specs(config)), tokenizer, folder)
+    return Checkpoint(config, map_specs(read, specs_of(config)), tokenizer, folder)
 
 
 def _load_packed(folder: Path, dtype: Any, mesh: Any, progress: Progress | None) -> Checkpoint:
@@ -100,7 +100,7 @@ def _load_packed(folder: Path, dtype: Any, mesh: Any, progress: Progress | None)
     check_vocabulary(folder, config, tokenizer)
     weights = read_packed(folder, config)
     if progress:
-        progress(total := count(Gemma.specs(config)), total)
+        progress(total := count(specs_of(config)), total)
     return Checkpoint(config, weights, tokenizer, folder)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.hf_config import vocabulary
+from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
 from gemwright.models.gemma import PRESETS, Config, Gemma, gemma1, gemma2

@@ -18,7 +18,7 @@ from gemwright.checkpoints.stored import BFLOAT16, FLOAT32
 from gemwright.core.module import Spec, map_specs, named_leaves
 from gemwright.core.packed import Packed
 from gemwright.kernels.packed_product import LAYOUT
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 
 PACKED_FILE = "model.packed.safetensors"
 FORMAT = "gemwright-packed"
@@ -28,7 +28,7 @@ CODES, SCALES = np.dtype(np.uint8), np.dtype(np.float16)
 _AGAIN = "quantise the model again with `gemwright quantize MODEL OUT`"
 
 
-def read_packed(folder: Path, config: Config) -> Gemma:
+def read_packed(folder: Path, config: Config) -> Decoder:
     """Map the weights of a packed folder; on the CPU nothing is copied and no page read.
 
     Raises:
@@ -39,7 +39,7 @@ def read_packed(folder: Path, config: Config) -> Gemma:
         raise CheckpointError(f"{path}: expected here by quantization_config, found no such file; {_AGAIN}")
     file = SafetensorsFile(path)
     _check_layout(file)
-    specs = Gemma.specs(config)
+    specs = specs_of(config)
     expected: dict[str, Spec] = named_leaves(map_specs(lambda name, spec: _parts(file, name, spec), specs))
     for name, spec in expected.items():
         _check_tensor(file, name, spec)
@@ -61,7 +61,7 @@ def _check_layout(file: SafetensorsFile) -> None:
 
 def _parts(file: SafetensorsFile, name: str, spec: Spec) -> Any:
     """What a weight's tensors must be. The width of its codes tells its bits."""
-    if len(spec.shape) < 2:
+    if not spec.is_matrix:
         return spec
     entry = _entry(file, f"{name}.codes")
     bits = next((bits for bits in (4, 8) if Packed.specs(spec, bits).codes.shape == entry.shape), None)
@@ -94,6 +94,6 @@ def _placed(file: SafetensorsFile, name: str, spec: Spec) -> Any:
         view = file.view(name)
         return place(view, view.dtype, None, file.release)
 
-    if len(spec.shape) < 2:
+    if not spec.is_matrix:
         return array(name)
     return Packed(array(f"{name}.codes"), array(f"{name}.scales"), spec.shape)

@@ -17,14 +17,14 @@ from gemwright.checkpoints.save import token_ids, write_beside_weights
 from gemwright.core.module import named_leaves, named_weights
 from gemwright.core.packed import Packed
 from gemwright.kernels.packed_product import LAYOUT
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.text.tokenizer import Tokenizer
 
 
 def save_packed(
     folder: Path,
     config: Config,
-    weights: Gemma,
+    weights: Decoder,
     tokenizer: Tokenizer | None = None,
     *,
     source: Path | None = None,
@@ -39,8 +39,10 @@ def save_packed(
     Raises:
       CheckpointError: if a matrix is not packed, the folder may not be replaced, or the disk has no room.
     """
-    for name, weight in named_weights(Gemma.specs(config), weights).items():
-        if not isinstance(weight, Packed) and weight.ndim > 1:
+    specs = specs_of(config)
+    matrices = {name for name, spec in named_leaves(specs).items() if spec.is_matrix}
+    for name, weight in named_weights(specs, weights).items():
+        if name in matrices and not isinstance(weight, Packed):
             raise CheckpointError(f"weight {name}: expected a packed one, found {weight.dtype}; pack_weights packs it")
     arrays: dict[str, jax.Array] = named_leaves(weights)
     ids = token_ids(config, tokenizer)

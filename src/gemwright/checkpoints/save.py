@@ -13,7 +13,7 @@ from gemwright.checkpoints.host_weights import HostWeight, host_weights
 from gemwright.checkpoints.load import Progress
 from gemwright.checkpoints.safetensors_writer import Declared, write_tensors
 from gemwright.checkpoints.tokenizer_files import write_tokenizer
-from gemwright.models.gemma import HUGGING_FACE_NAMES, Config, Gemma
+from gemwright.models.family import FAMILIES, Config, Decoder
 from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
 
@@ -24,7 +24,7 @@ _SHARD_BYTES = 5_000_000_000
 def save_checkpoint(
     folder: Path,
     config: Config,
-    weights: Gemma,
+    weights: Decoder,
     tokenizer: Tokenizer | None = None,
     *,
     source: Path | None = None,
@@ -48,7 +48,7 @@ def save_checkpoint(
       CheckpointError: if the weights do not fit the constants, the folder may not be replaced, or
         the disk has no room for it.
     """
-    arrays = host_weights(config, weights, HUGGING_FACE_NAMES)
+    arrays = host_weights(config, weights, {name: one.names for name, one in FAMILIES.items()})
     ids = token_ids(config, tokenizer)
     stored_config = config_json(config, str(arrays["model.embed_tokens.weight"].array.dtype), ids)
     check_room(folder, sum(weight.array.nbytes for weight in arrays.values()))

@@ -54,7 +54,7 @@ def bench(
 @contextmanager
 def _random_model(shape: str, bits: int) -> Generator[Path]:
     from gemwright.bench.random_model import write_random_model
-    from gemwright.models.gemma import PRESETS
+    from gemwright.models.family import PRESETS
 
     if shape not in PRESETS:
         raise ValueError(f"--shape: expected one of {', '.join(PRESETS)}, found {shape}")

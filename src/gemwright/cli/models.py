@@ -10,7 +10,7 @@ def models(as_json: options.AsJson = False) -> None:
     """List the presets and the models on this machine."""
     from gemwright.checkpoints.hub import ALIASES, local_models
     from gemwright.model import DEFAULT_MODEL
-    from gemwright.models.gemma import PRESETS
+    from gemwright.models.family import PRESETS
     from gemwright.models.summary import summarise
 
     presets = {name: summarise(config) for name, config in PRESETS.items()}

@@ -11,7 +11,7 @@ from gemwright.cli import options
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from gemwright.models.gemma import Config
+    from gemwright.models.family import Config
     from gemwright.models.summary import Summary
 
 
@@ -39,7 +39,7 @@ def _config(model: str | None) -> "Config":
     from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, open_gguf
     from gemwright.checkpoints.hf_config import read_config
     from gemwright.checkpoints.hub import resolve
-    from gemwright.models.gemma import PRESETS
+    from gemwright.models.family import PRESETS
 
     if model in PRESETS:
         return PRESETS[model]
@@ -53,27 +53,44 @@ def _config(model: str | None) -> "Config":
 
 
 def _tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
-    """Weights by module; layers of the same shapes stand once, with their numbers."""
+    """Weights by module; of layers with the same weights the first is shown, and how many there are."""
     from rich.tree import Tree
 
     root = Tree(f"[bold]{title}[/bold] ({found.config.family})")
     branches: dict[str, Tree] = {"": root}
+    shown = {f"layers.{layer}": _label(layers) for layer, layers in _alike(found).items()}
     for name, shape in found.weights.items():
-        layer = re.match(r"layers\.(\d+)", name)
-        if layer and not every_layer and int(layer[1]) > 0:
+        layer = re.match(r"layers\.\d+", name)
+        if layer and not every_layer and layer[0] not in shown:
             continue
         *parents, leaf = name.split(".")
         path = ""
         for part in parents:
             above, path = path, f"{path}.{part}" if path else part
             if path not in branches:
-                branches[path] = branches[above].add(_label(part, found.config.num_layers, every_layer))
+                branches[path] = branches[above].add(part if every_layer else shown.get(path, part))
         branches[path].add(f"{leaf} [dim]{' x '.join(f'{size:,}' for size in shape)}[/dim]")
     return root
 
 
-def _label(part: str, num_layers: int, every_layer: bool) -> str:
-    return f"0 to {num_layers - 1}, alike" if part == "0" and not every_layer else part
+def _alike(found: "Summary") -> dict[int, list[int]]:
+    """For the first of each kind of layer, all of the same weights."""
+    layers: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+    for name, shape in found.weights.items():
+        if layer := re.match(r"layers\.(\d+)\.", name):
+            layers.setdefault(int(layer[1]), []).append((name[layer.end() :], shape))
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for layer, weights in layers.items():
+        kinds.setdefault(tuple(weights), []).append(layer)
+    return {alike[0]: alike for alike in kinds.values()}
+
+
+def _label(layers: list[int]) -> str:
+    first, *others = layers
+    if not others:
+        return str(first)
+    in_a_row = others == list(range(first + 1, first + 1 + len(others)))
+    return f"{first} to {others[-1]}, alike" if in_a_row else f"{first} and {len(others)} more, alike"
 
 
 def _tables(found: "Summary"):
@@ -85,7 +102,7 @@ def _tables(found: "Summary"):
     asset = Table("weights as", "size")
     for kind, size in found.asset_bytes.items():
         asset.add_row(kind, _size(size))
-    memory = Table("context", "KV cache (bf16)", *(f"with {kind} weights" for kind in found.asset_bytes))
+    memory = Table("context", "cache (bf16)", *(f"with {kind} weights" for kind in found.asset_bytes))
     for length, size in found.cache_bytes.items():
         memory.add_row(f"{length:,}", _size(size), *(_size(size + weights) for weights in found.asset_bytes.values()))
     return parameters, asset, memory

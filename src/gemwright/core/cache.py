@@ -1,4 +1,5 @@
-"""Keys and values kept between calls. A layer with a window keeps a ring of that many tokens and some to spare."""
+"""What layers keep between calls: keys and values of all tokens, or of a ring of a window's tokens and some to spare;
+or the state of a recurrence, no larger for a longer text."""
 
 from dataclasses import replace
 from functools import partial
@@ -43,6 +44,75 @@ class KVCache:
     @property
     def scales(self) -> tuple[jax.Array, jax.Array] | None:
         return None if self.key_scales is None or self.value_scales is None else (self.key_scales, self.value_scales)
+
+    def forget(self, length: int) -> "KVCache":
+        """The cache without the positions from `length` on."""
+        return replace(self, positions=jnp.where(self.positions < length, self.positions, -1))
+
+    def cut(self, length: jax.Array) -> "KVCache":
+        """`forget`, and zeros in its place: an attention share of 0 would not hide a value that is not a number."""
+        kept = (self.positions >= 0) & (self.positions < length)
+
+        def zero(part: jax.Array) -> jax.Array:
+            return jnp.where(kept[(..., *(None,) * (part.ndim - 2))], part, jnp.zeros((), part.dtype))
+
+        return replace(jax.tree.map(zero, self), positions=jnp.where(kept, self.positions, -1))
+
+    def grown(self, larger: "KVCache") -> "KVCache":
+        """What is kept, in an empty cache of more slots. Rings have not turned before they grow: slots keep places."""
+        slots = self.keys.shape[1]
+        return jax.tree.map(lambda whole, part: whole.at[:, :slots].set(part), larger, self)
+
+
+@module
+class RecurrentState:
+    """What one layer keeps of the tokens that each row has read. It cannot be cut back to fewer of them.
+
+    Attributes:
+      hidden: (B, W) float32, the scan's last value.
+      tail: (B, C-1, W), the convolution's last inputs, oldest first.
+      rows: (R,) int32: the row that each row of a call goes on with, none more than once but for padding; None for
+        all rows in order.
+    """
+
+    hidden: jax.Array
+    tail: jax.Array
+    rows: jax.Array | None = None
+
+    def forget(self, length: int) -> "RecurrentState":
+        """After a cut to no tokens: what begins at position 0 does not look at the state."""
+        assert length == 0, "a recurrent state cannot be cut back"
+        return self
+
+    def cut(self, length: jax.Array) -> "RecurrentState":
+        """The state with its row of all, or of no tokens."""
+        return self
+
+    def grown(self, larger: "RecurrentState") -> "RecurrentState":
+        """The state in a cache made for more tokens: as large as before."""
+        return self
+
+    def of_call(self) -> "RecurrentState":
+        """What each row of a call goes on with."""
+        return self if self.rows is None else RecurrentState(self.hidden[self.rows], self.tail[self.rows])
+
+    def after_call(self, hidden: jax.Array, tail: jax.Array, read: jax.Array) -> "RecurrentState":
+        """The state with (R, ...) values of a call in it, where (R,) `read` says that a row read any token."""
+        tail = tail.astype(self.tail.dtype)
+        if self.rows is None:
+            return RecurrentState(hidden, tail)
+        into = jnp.where(read, self.rows, len(self.hidden))  # padding may name a row that another one goes on with
+        put = replace(self, hidden=self.hidden.at[into].set(hidden, mode="drop"))
+        return replace(put, tail=self.tail.at[into].set(tail, mode="drop"))
+
+
+def empty_state(batch: int, width: int, taps: int, dtype: jnp.dtype) -> RecurrentState:
+    """The state before any token."""
+    return RecurrentState(jnp.zeros((batch, width)), jnp.zeros((batch, taps - 1, width), dtype))
+
+
+LayerCache = KVCache | RecurrentState
+"""Of one layer, for all rows of a batch."""
 
 
 def empty_cache(

@@ -71,7 +71,7 @@ def int_weights(specs: T, weights: T, bits: int) -> T:
 
     def to_int_named(name: str, spec: Spec, weight: Any) -> Any:
         try:
-            return to_int(weight, spec, bits) if len(spec.shape) > 1 else weight
+            return to_int(weight, spec, bits) if spec.is_matrix else weight
         except ValueError as error:
             raise ValueError(f"weight {name}: {error}") from None
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Init = Literal["normal", "zeros", "ones"]
+Init = Literal["normal", "zeros", "ones"] | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray[Any, Any]]
 T = TypeVar("T")
 
 
@@ -28,14 +28,17 @@ class Spec:
       shape: its sizes.
       axes: one logical name a dimension (`embed`, `heads`, `mlp`, ...), from which shardings follow.
       init: `normal` has the standard deviation 1/sqrt(fan_in), where fan_in is the product of the
-        last `inputs` sizes.
+        last `inputs` sizes; a function draws by itself.
       inputs: how many trailing dimensions a product contracts.
+      product: whether `weights.project` contracts it; what is computed with otherwise is never quantised, and files
+        keep its shape.
     """
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     init: Init = "normal"
     inputs: int = 1
+    product: bool = True
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.axes):
@@ -49,10 +52,17 @@ class Spec:
     def fan_in(self) -> int:
         return math.prod(self.shape[len(self.shape) - self.inputs :])
 
+    @property
+    def is_matrix(self) -> bool:
+        """From inputs to outputs, in whatever shape."""
+        return self.product and len(self.shape) > 1
 
-def weight(shape: tuple[int, ...], axes: tuple[str, ...], init: Init = "normal", inputs: int = 1) -> Any:
+
+def weight(
+    shape: tuple[int, ...], axes: tuple[str, ...], init: Init = "normal", inputs: int = 1, product: bool = True
+) -> Any:
     """Declare a weight where a module's field is: a `Spec`, typed so that it can stand in a weight's place."""
-    return Spec(shape, axes, init, inputs)
+    return Spec(shape, axes, init, inputs, product)
 
 
 @dataclass_transform(frozen_default=True)
@@ -110,15 +120,19 @@ def abstract(specs: T, dtype: jnp.dtype) -> T:
 def initialise(specs: T, seed: int, dtype: Any = jnp.float32) -> T:
     """Draw every weight by its Spec. A weight's values depend on its name and the seed alone."""
 
-    def draw(name: str, spec: Spec) -> jax.Array:
-        if spec.init == "zeros":
-            return jnp.zeros(spec.shape, dtype)
-        if spec.init == "ones":
-            return jnp.ones(spec.shape, dtype)
-        values = generator(seed, name).standard_normal(spec.shape, dtype=np.float32)
-        return jnp.asarray(values / np.sqrt(spec.fan_in, dtype=np.float32), dtype)
+    return map_specs(lambda name, spec: drawn(seed, name, spec, dtype), specs)
 
-    return map_specs(draw, specs)
+
+def drawn(seed: int, name: str, spec: Spec, dtype: Any = jnp.float32) -> jax.Array:
+    """One weight as its Spec begins it."""
+    if spec.init == "zeros":
+        return jnp.zeros(spec.shape, dtype)
+    if spec.init == "ones":
+        return jnp.ones(spec.shape, dtype)
+    if callable(spec.init):
+        return jnp.asarray(spec.init(generator(seed, name), spec.shape), dtype)
+    values = generator(seed, name).standard_normal(spec.shape, dtype=np.float32)
+    return jnp.asarray(values / np.sqrt(spec.fan_in, dtype=np.float32), dtype)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

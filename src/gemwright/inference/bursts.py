@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gemwright.core.module import module
 from gemwright.inference.sampling import Filters, Knobs, choose
 from gemwright.inference.session import Sequences, read
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
 
 LONGEST = 32
 """Steps of a burst at most: what a reader of a stream waits for."""
@@ -43,7 +43,7 @@ class Burst:
 
 @partial(jax.jit, static_argnames=("config", "filters"), donate_argnames=("state", "seen"))
 def burst(
-    weights: Gemma,
+    weights: Decoder,
     state: Sequences,
     seen: jax.Array | None,
     lengths: jax.Array,

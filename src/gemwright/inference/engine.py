@@ -17,12 +17,12 @@ import numpy as np
 from gemwright.inference.batch import Batch
 from gemwright.inference.guessing import Passes, plan
 from gemwright.inference.request import Finish, Request, Token
-from gemwright.inference.rows import Caches, choose_next, copy_prefix, read_row
+from gemwright.inference.rows import choose_next, copy_prefix, read_row
 from gemwright.inference.sampling import GREEDY, Filters, Sampling
 from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, chunk_length, padded, shared_prefix
 from gemwright.inference.slots import Slot
 from gemwright.inference.speculative import right_ones
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Cache, Config, Decoder
 
 _WORTH_COPYING = CHUNKS[0]  # tokens: fewer are computed as soon as copied
 
@@ -41,7 +41,7 @@ class Engine:
 
     def __init__(
         self,
-        weights: Gemma,
+        weights: Decoder,
         config: Config,
         slots: int = 8,
         capacity: int = 2048,
@@ -225,6 +225,8 @@ class Engine:
 
     def _guess(self, ready: list[Slot]) -> list[list[int]]:
         """What each text looks like going on with, as far as reading it pays."""
+        if not self._session.takes_guesses:
+            return [[] for _ in ready]
         found = [slot.guesses(self.limit) for slot in ready]
         counts = plan(self._passes, [slot.odds.share for slot in ready], list(map(len, found)))
         return [guesses[:count] for guesses, count in zip(found, counts, strict=True)]
@@ -243,7 +245,7 @@ class Engine:
         self._keep(caches)
         return np.asarray(tokens).tolist(), np.asarray(scores).tolist()
 
-    def _keep(self, caches: Caches) -> None:
+    def _keep(self, caches: Cache) -> None:
         self._session.state = Sequences(caches, self._session.state.last)
 
     def _take_in(self, slot: Slot, guesses: list[int], new: list[tuple[int, float]]) -> None:

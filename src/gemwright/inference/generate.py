@@ -11,7 +11,7 @@ import numpy as np
 from gemwright.inference.bursts import LONGEST, burst
 from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose
 from gemwright.inference.session import Session
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _still_running(running: list[bool], chosen: list[int], session: Session, sto
 
 @partial(jax.jit, static_argnames=("config", "filters"))
 def _choose(
-    weights: Gemma,
+    weights: Decoder,
     last: jax.Array,
     seen: jax.Array | None,
     count: jax.Array,
@@ -134,7 +134,7 @@ def _choose(
 
 @partial(jax.jit, static_argnames=("config", "filters"))
 def choose_after(
-    weights: Gemma,
+    weights: Decoder,
     last: jax.Array,
     seen: jax.Array | None,
     count: jax.Array,

@@ -7,17 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from gemwright.core.cache import KVCache
 from gemwright.inference.sampling import Filters, Knobs, choose
-from gemwright.models.gemma import Config, Gemma
-
-Caches = tuple[KVCache, ...]
+from gemwright.models.family import Cache, Config, Decoder
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="caches")
 def read_row(
-    weights: Gemma, caches: Caches, row: jax.Array, tokens: ArrayLike, positions: ArrayLike, config: Config
-) -> Caches:
+    weights: Decoder, caches: Cache, row: jax.Array, tokens: ArrayLike, positions: ArrayLike, config: Config
+) -> Cache:
     """The caches with (1, T) more tokens in one row; computes nothing for the rows beside it."""
     _, caches = _read(weights, caches, row[None], jnp.asarray(tokens), jnp.asarray(positions), config)
     return caches
@@ -25,8 +22,8 @@ def read_row(
 
 @partial(jax.jit, static_argnames=("config", "filters"), donate_argnames="caches")
 def choose_next(
-    weights: Gemma,
-    caches: Caches,
+    weights: Decoder,
+    caches: Cache,
     rows: ArrayLike | None,
     tokens: ArrayLike,
     positions: ArrayLike,
@@ -35,7 +32,7 @@ def choose_next(
     knobs: Knobs,
     config: Config,
     filters: Filters,
-) -> tuple[Caches, jax.Array, jax.Array, jax.Array]:
+) -> tuple[Cache, jax.Array, jax.Array, jax.Array]:
     """Read tokens, each into its row, and choose the one after each of them.
 
     Tokens of one row stand beside each other, at positions one after the other: what was chosen last and
@@ -63,8 +60,8 @@ def choose_next(
 
 
 def _read(
-    weights: Gemma, caches: Caches, rows: jax.Array | None, tokens: jax.Array, positions: jax.Array, config: Config
-) -> tuple[jax.Array, Caches]:
+    weights: Decoder, caches: Cache, rows: jax.Array | None, tokens: jax.Array, positions: jax.Array, config: Config
+) -> tuple[jax.Array, Cache]:
     placed = tuple(replace(cache, rows=rows) for cache in caches)
     hidden, kept = weights(tokens, config, positions=positions, cache=placed)
     assert kept is not None
@@ -79,27 +76,16 @@ def _seen_after(seen: jax.Array, rows: jax.Array, tokens: jax.Array, real: jax.A
 
 
 @partial(jax.jit, donate_argnames="caches")
-def copy_prefix(caches: Caches, source: jax.Array, target: jax.Array, length: jax.Array) -> Caches:
+def copy_prefix(caches: Cache, source: jax.Array, target: jax.Array, length: jax.Array) -> Cache:
     """The caches whose row `target` holds the first `length` tokens of `source` and nothing else.
 
-    With the row itself as source it cuts the row. What is cut becomes zero: an attention share of 0
-    would not hide a value that is not a number.
+    With the row itself as source it cuts the row. The session says how far rows can be cut.
     """
 
     def put(whole: jax.Array, part: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(whole, part, target, 0)
 
-    return tuple(jax.tree.map(put, cache, _cut(_take(cache, source), length)) for cache in caches)
+    def take(whole: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(whole, source, 1)
 
-
-def _take(cache: KVCache, row: jax.Array) -> KVCache:
-    return jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, row, 1), cache)
-
-
-def _cut(cache: KVCache, length: jax.Array) -> KVCache:
-    kept = (cache.positions >= 0) & (cache.positions < length)
-
-    def zero(part: jax.Array) -> jax.Array:
-        return jnp.where(kept[(..., *(None,) * (part.ndim - 2))], part, jnp.zeros((), part.dtype))
-
-    return replace(jax.tree.map(zero, cache), positions=jnp.where(kept, cache.positions, -1))
+    return tuple(jax.tree.map(put, cache, jax.tree.map(take, cache).cut(length)) for cache in caches)

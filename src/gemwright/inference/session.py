@@ -5,7 +5,7 @@ sizes, whatever the length of a prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.core.cache import KVCache, empty_cache
+from gemwright.core.cache import LayerCache
 from gemwright.core.module import module
 from gemwright.inference.memory import MemoryShort, check_room
-from gemwright.models.gemma import Config, Gemma, cache_slots
+from gemwright.models.family import Cache, Config, Decoder, goes_back_from, new_cache
 
 CHUNKS = (16, 64, 256)
 """Lengths of the compiled prefill programs: a prompt is cut into the longest and padded to one."""
@@ -33,8 +33,17 @@ class Sequences:
       last: (B, D) final hidden state of each row's last token.
     """
 
-    caches: tuple[KVCache, ...]
+    caches: Cache
     last: jax.Array
+
+
+@dataclass(frozen=True)
+class _Left:
+    """A row as it was left, in a copy of its own."""
+
+    tokens: list[int]
+    state: Sequences
+    capacity: int
 
 
 class ContextFull(ValueError):
@@ -45,7 +54,7 @@ class Session:
     """Rows of token ids with their cache, for one model."""
 
     def __init__(
-        self, weights: Gemma, config: Config, rows: int, capacity: int = 0, cache_bits: int | None = None
+        self, weights: Decoder, config: Config, rows: int, capacity: int = 0, cache_bits: int | None = None
     ) -> None:
         """Start with empty rows.
 
@@ -61,6 +70,7 @@ class Session:
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.capacity = self._bucket(max(capacity, 1))
         self.state = self._empty()
+        self._left: _Left | None = None
 
     def extend(self, tokens: Sequence[Sequence[int]]) -> None:
         """Read more tokens into each row.
@@ -102,33 +112,44 @@ class Session:
     def advance_to(self, tokens: Sequence[int]) -> int:
         """Make the only row hold `tokens`, keeping what it shares with them; returns how many were kept.
 
-        A ring that has turned has lost what it would need to go back, so it starts anew then.
+        A ring that has turned has lost what it would need to go back, and starts anew then. A family whose rows can
+        never be cut goes back to what this method last left: its state is small, and kept beside the row's.
         """
         (row,) = self.tokens
         shared = shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
         if shared < len(row):
             shared = self._rewind(shared)
         self.extend([tokens[shared:]])
+        if not self.goes_back_from:
+            self._left = _Left(list(tokens), jax.tree.map(jnp.copy, self.state), self.capacity)
         return shared
 
     def _rewind(self, length: int) -> int:
         (row,) = self.tokens
+        left, self._left = self._left, None
+        if left and len(left.tokens) <= length:
+            self.tokens, self.state, self.capacity = [left.tokens], left.state, left.capacity
+            return len(left.tokens)
         length = length if len(row) <= self.goes_back_from else 0
         self.tokens = [row[:length]]
-        caches = tuple(_forget(cache, length) for cache in self.state.caches)
+        caches = tuple(cache.forget(length) for cache in self.state.caches)
         self.state = Sequences(caches, self.state.last)
         return length
 
     @property
     def goes_back_from(self) -> int:
-        """The longest row that can be cut anywhere: in a longer one some layer's ring may have turned."""
-        windows = [window for window in self.config.windows if window is not None]
-        return min(windows, default=self.config.max_positions)
+        """The longest row that can be cut anywhere; 0 if none can."""
+        return goes_back_from(self.config)
+
+    @property
+    def takes_guesses(self) -> bool:
+        """Whether tokens that turn out wrong can be taken back."""
+        return self.goes_back_from > 0
 
     def clear(self) -> None:
         """Empty all rows, in a new cache."""
         self.tokens = [[] for _ in range(self.rows)]
-        self.state = self._empty()
+        self.state, self._left = self._empty(), None
 
     def _check(self, tokens: Sequence[Sequence[int]]) -> None:
         for row, new in zip(self.tokens, tokens, strict=True):
@@ -171,9 +192,7 @@ class Session:
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _empty(rows: int, capacity: int, config: Config, dtype: jnp.dtype, bits: int | None) -> Sequences:
     """One program for all arrays: a fresh process compiles none for each."""
-    slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
-    caches = tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype, bits) for size in slots)
-    return Sequences(caches, jnp.zeros((rows, config.embed_dim), dtype))
+    return Sequences(new_cache(config, rows, capacity, dtype, bits), jnp.zeros((rows, config.embed_dim), dtype))
 
 
 def chunk_length(tokens: int) -> int:
@@ -181,7 +200,7 @@ def chunk_length(tokens: int) -> int:
     return next((length for length in CHUNKS if length >= tokens), CHUNKS[-1])
 
 
-def read(weights: Gemma, state: Sequences, tokens: ArrayLike, positions: ArrayLike, config: Config) -> Sequences:
+def read(weights: Decoder, state: Sequences, tokens: ArrayLike, positions: ArrayLike, config: Config) -> Sequences:
     """The state after (B, T) more tokens; position -1 marks padding, and a row of nothing else stays as it is."""
     tokens, positions = jnp.asarray(tokens), jnp.asarray(positions)
     hidden, caches = weights(tokens, config, positions=positions, cache=state.caches)
@@ -196,7 +215,7 @@ _read = jax.jit(read, static_argnames="config", donate_argnames="state")
 
 
 @partial(jax.jit, static_argnames="config")
-def _head(weights: Gemma, last: jax.Array, config: Config) -> jax.Array:
+def _head(weights: Decoder, last: jax.Array, config: Config) -> jax.Array:
     return weights.logits(last, config)
 
 
@@ -215,13 +234,7 @@ def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _forget(cache: KVCache, length: int) -> KVCache:
-    """The cache without the positions from `length` on."""
-    return replace(cache, positions=jnp.where(cache.positions < length, cache.positions, -1))
-
-
 @partial(jax.jit, donate_argnums=1)
-def _move(old: KVCache, new: KVCache) -> KVCache:
-    """Copy a cache into a larger one. A cache only grows before its ring turns, so slots keep their places."""
-    slots = old.keys.shape[1]
-    return jax.tree.map(lambda whole, part: whole.at[:, :slots].set(part), new, old)
+def _move(old: LayerCache, new: LayerCache) -> LayerCache:
+    """Copy a cache into a larger one."""
+    return old.grown(new)  # pyright: ignore[reportArgumentType]  # both are of one layer, and so of one kind

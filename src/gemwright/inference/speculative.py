@@ -21,7 +21,7 @@ from gemwright.inference.guessing import Odds, Passes, plan
 from gemwright.inference.rows import choose_next
 from gemwright.inference.sampling import GREEDY, Sampling, knobs_of
 from gemwright.inference.session import Sequences, Session, padded
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
 
 MOST_GUESSES = 7
 """For one text and pass, which reads them after the last chosen token. A product of 8 rows costs about two of one."""
@@ -63,9 +63,9 @@ class PromptLookup:
 
 
 class Draft:
-    """Guesses by a smaller model with the same vocabulary. Silent once a ring of its cache would turn."""
+    """Guesses by a smaller model with the same vocabulary. Silent once it could not take them back."""
 
-    def __init__(self, weights: Gemma, config: Config) -> None:
+    def __init__(self, weights: Decoder, config: Config) -> None:
         self._session = Session(weights, config, 1)
 
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
@@ -90,7 +90,9 @@ def decode_with_lookup(
     session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
 ) -> Iterator[Chosen]:
     """What `decode` yields; a single row on a CPU is helped by `PromptLookup` where that pays."""
-    if session.rows == 1 and on_cpu(session):  # elsewhere tokens are chosen in bursts, without asking the host
+    if (
+        session.rows == 1 and session.takes_guesses and on_cpu(session)
+    ):  # elsewhere tokens are chosen in bursts, without asking the host
         return decode_speculatively(session, PromptLookup(), max_new_tokens, sampling, stop_ids)
     return decode(session, max_new_tokens, sampling, stop_ids)
 
@@ -112,10 +114,12 @@ def decode_speculatively(
       passes: measures what passes cost, and so how many guesses are made.
 
     Raises:
-      ValueError: if the session has another number of rows than one.
+      ValueError: if the session has another number of rows than one, or cannot take tokens back.
     """
     if session.rows != 1:
         raise ValueError(f"speculative decoding works on one row, found {session.rows}")
+    if not session.takes_guesses:
+        raise ValueError(f"a {session.config.family} cannot take wrong guesses back: use decode")
     run = _Run(session, proposer, sampling, stop_ids, passes or Passes((1, 1 + MOST_GUESSES)))
     new, count = run.first(), 0
     while True:

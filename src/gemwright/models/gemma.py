@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.cache import SPARE, KVCache, cached_attention
+from gemwright.core.cache import SPARE, KVCache, cached_attention, empty_cache
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
@@ -273,6 +273,19 @@ def cache_slots(config: Config, layer: int, capacity: int) -> int:
     """Slots of a layer's cache for sequences of up to `capacity` tokens: a window and some to spare are enough."""
     window = config.window(layer)
     return capacity if window is None else min(capacity, window + SPARE)
+
+
+def new_cache(
+    config: Config, rows: int, capacity: int, dtype: jnp.dtype, bits: int | None = None
+) -> tuple[KVCache, ...]:
+    """An empty cache for rows of up to `capacity` tokens, one a layer."""
+    slots = [cache_slots(config, layer, capacity) for layer in range(config.num_layers)]
+    return tuple(empty_cache(rows, size, config.num_kv_heads, config.head_dim, dtype, bits) for size in slots)
+
+
+def goes_back_from(config: Config) -> int:
+    """The longest row that can be cut anywhere: in a longer one some layer's ring may have turned."""
+    return min((window for window in config.windows if window is not None), default=config.max_positions)
 
 
 # ------------------------------------------------------------------------------------ name table

@@ -4,13 +4,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from gemwright.core.module import Spec, named_leaves
-from gemwright.models.gemma import Config, Gemma, cache_slots
+from gemwright.models.family import Config, new_cache, specs_of
 
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.0, "int4": 0.5}
 """Of the weights alone: a quantised file adds its scales."""
-
-_CACHE_BYTES = 2  # bf16 keys and values
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Summary:
       weights: name and shape of every weight.
       embedding, other: parameters; their sum is `total`.
       asset_bytes: size of the weights by format.
-      cache_bytes: size of one sequence's KV cache by context length, in bf16.
+      cache_bytes: size of one sequence's cache by context length, of bf16 keys and values.
     """
 
     config: Config
@@ -47,7 +48,7 @@ class Summary:
 
 def summarise(config: Config) -> Summary:
     """Count a model of this config."""
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
     sizes = {name: spec.size for name, spec in specs.items()}
     embedding, total = sizes["embedding"], sum(sizes.values())
     return Summary(
@@ -61,9 +62,9 @@ def summarise(config: Config) -> Summary:
 
 
 def cache_bytes(config: Config, length: int) -> int:
-    """Bytes of keys and values for one sequence of this many tokens; windowed layers stop growing."""
-    slots = sum(cache_slots(config, layer, length) for layer in range(config.num_layers))
-    return 2 * slots * config.num_kv_heads * config.head_dim * _CACHE_BYTES
+    """Bytes of keys, values and states for one sequence of this many tokens; windowed layers stop growing."""
+    leaves = jax.tree.leaves(jax.eval_shape(lambda: new_cache(config, 1, length, jnp.dtype(jnp.bfloat16))))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def _context_lengths(config: Config) -> list[int]:

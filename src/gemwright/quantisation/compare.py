@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ class Comparison:
 
 
 def compare(
-    first: Gemma, second: Gemma, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
+    first: Decoder, second: Decoder, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
 ) -> Comparison:
     """Let two models read the same text.
 
@@ -64,13 +64,13 @@ def compare(
 
 
 @partial(jax.jit, static_argnames="config")
-def hidden_states(model: Gemma, tokens: jax.Array, config: Config) -> jax.Array:
+def hidden_states(model: Decoder, tokens: jax.Array, config: Config) -> jax.Array:
     """(1, T, D) for (1, T) tokens."""
     return model(tokens, config)[0]
 
 
 def distances(
-    first: Gemma, hidden: jax.Array, second: Gemma, other: jax.Array, tokens: jax.Array, config: Config
+    first: Decoder, hidden: jax.Array, second: Decoder, other: jax.Array, tokens: jax.Array, config: Config
 ) -> Array:
     """(4,) sums over the tokens of a row: divergence, both losses in nats, agreements."""
     return np.asarray(_distances(first, hidden, second, other, tokens, config), np.float64).sum(axis=0)
@@ -78,7 +78,7 @@ def distances(
 
 @partial(jax.jit, static_argnames="config")
 def _distances(
-    first: Gemma, hidden: jax.Array, second: Gemma, other: jax.Array, tokens: jax.Array, config: Config
+    first: Decoder, hidden: jax.Array, second: Decoder, other: jax.Array, tokens: jax.Array, config: Config
 ) -> jax.Array:
     def of_token(part: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         mine = jax.nn.log_softmax(first.logits(part[0], config))

@@ -14,13 +14,13 @@ import numpy as np
 
 from gemwright.core.module import Spec, map_specs
 from gemwright.core.recording import Recording
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 
 Array = np.ndarray[Any, Any]
 
 
 def importance(
-    weights: Gemma, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
+    weights: Decoder, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Array]:
     """The importance of every matrix's inputs, as `quantise` takes it.
 
@@ -42,13 +42,13 @@ def importance(
 
 
 @partial(jax.jit, static_argnames="config")
-def _squares(weights: Gemma, tokens: jax.Array, config: Config) -> dict[str, jax.Array]:
+def _squares(weights: Decoder, tokens: jax.Array, config: Config) -> dict[str, jax.Array]:
     recordings: dict[str, Recording] = {}
 
     def watch(name: str, spec: Spec, weight: jax.Array) -> Any:
-        return recordings.setdefault(name, Recording(weight)) if len(spec.shape) > 1 else weight
+        return recordings.setdefault(name, Recording(weight)) if spec.is_matrix else weight
 
-    watched = map_specs(watch, Gemma.specs(config), weights)
+    watched = map_specs(watch, specs_of(config), weights)
     hidden, _ = watched(tokens, config)
     watched.logits(hidden, config)  # for its input; the product itself is not computed
     return {name: jnp.sum(jnp.stack(recording.squares), axis=0) for name, recording in recordings.items()}

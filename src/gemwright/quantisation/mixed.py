@@ -10,14 +10,14 @@ import numpy as np
 from gemwright.core.module import Spec, map_specs, named_leaves, named_weights
 from gemwright.core.packed import Packed
 from gemwright.kernels.packed_product import unpack
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.quantisation.compare import distances, hidden_states
 
 Array = np.ndarray[Any, Any]
 
 
 def sensitivities(
-    weights: Gemma, packed: Gemma, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
+    weights: Decoder, packed: Decoder, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
     """For each matrix, the divergence of the guesses if it alone is quantised, in nats a token.
 
@@ -27,9 +27,9 @@ def sensitivities(
       rows: (rows, tokens) of ids.
       progress: told the weights done and all.
     """
-    specs = Gemma.specs(config)
+    specs = specs_of(config)
     found = {name: weight for name, weight in named_weights(specs, packed).items() if isinstance(weight, Packed)}
-    exact = _wide_embedding(weights)
+    exact = _wide_embedding(specs, weights)
     texts = [jnp.asarray(row[None]) for row in rows]
     references = [hidden_states(exact, tokens, config) for tokens in texts]
     result: dict[str, float] = {}
@@ -56,7 +56,7 @@ def choose_bits(config: Config, sensitivity: Mapping[str, float], bits_per_weigh
     """
     if not 4.5 <= bits_per_weight <= 8.5:
         raise ValueError(f"bits per weight: expected 4.5 to 8.5, scales included, found {bits_per_weight}")
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
     sizes = {name: stored_bytes(specs[name], 4) for name in sensitivity}
     larger = {name: stored_bytes(specs[name], 8) - size for name, size in sizes.items()}
     room = bits_per_weight / 8 * sum(specs[name].size for name in sensitivity) - sum(sizes.values())
@@ -73,12 +73,16 @@ def stored_bytes(spec: Spec, bits: int) -> int:
     return parts.codes.size + 2 * parts.scales.size
 
 
-def _wide_embedding(weights: Gemma) -> Gemma:
+def _wide_embedding(specs: Decoder, weights: Decoder) -> Decoder:
     """The same model computing in float32: rounding to bfloat16 would hide the small divergences."""
-    return Gemma(weights.embedding.astype(jnp.float32), weights.layers, weights.final_norm)  # pyright: ignore
+
+    def widen(name: str, _: Spec, weight: jax.Array) -> jax.Array:
+        return weight.astype(jnp.float32) if name == "embedding" else weight
+
+    return map_specs(widen, specs, weights)
 
 
-def _with(weights: Gemma, specs: Gemma, name: str, packed: Packed) -> Gemma:
+def _with(weights: Decoder, specs: Decoder, name: str, packed: Packed) -> Decoder:
     """One weight replaced by the values of its codes, dense: the program stays the same."""
 
     def choose(each: str, spec: Spec, weight: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import numpy as np
 from gemwright.core.module import Spec, map_specs, named_leaves
 from gemwright.core.packed import Packed, pack_weight, pack_weights
 from gemwright.kernels.packed_product import TILE, unpack
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.quantisation.importance import importance
 from gemwright.quantisation.mixed import choose_bits, sensitivities, stored_bytes
 
@@ -50,7 +50,7 @@ class Quantised:
       bits_per_weight: over the matrices, scales included.
     """
 
-    weights: Gemma
+    weights: Decoder
     matrices: dict[str, WeightReport]
     error: float
     bits_per_weight: float
@@ -70,7 +70,7 @@ class Quantised:
 
 def quantise_model(
     config: Config,
-    weights: Gemma,
+    weights: Decoder,
     bits: int,
     progress: Progress,
     calibration: Array | None = None,
@@ -88,7 +88,7 @@ def quantise_model(
     Raises:
       ValueError: if bits is not 4 or 8, the average cannot be, or a weight is not finite; names it.
     """
-    specs = Gemma.specs(config)
+    specs = specs_of(config)
     important = {} if calibration is None else importance(weights, config, calibration, progress("calibrating"))
     packed = pack_weights(specs, weights, bits, important, progress("quantising"))
     if bits_per_weight is not None:
@@ -105,7 +105,7 @@ def quantise_model(
     return _reported(specs, weights, packed)
 
 
-def _reported(specs: Gemma, weights: Gemma, packed: Gemma) -> Quantised:
+def _reported(specs: Decoder, weights: Decoder, packed: Decoder) -> Quantised:
     matrices: dict[str, WeightReport] = {}
     sums = np.zeros(2)
 

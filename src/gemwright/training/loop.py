@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from gemwright.core.module import initialise
 from gemwright.data.packing import Batch, Rows
-from gemwright.models.gemma import Gemma
+from gemwright.models.family import Decoder, specs_of
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run
 from gemwright.training.step import State, make_burst, make_step
@@ -28,7 +28,7 @@ BURST = 50
 
 def train(
     run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: int | None = None, burst: int | None = None
-) -> Gemma:
+) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights.
 
     Args:
@@ -43,7 +43,7 @@ def train(
       ValueError: if the folder holds the state of another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    specs = Gemma.specs(run.model)
+    specs = specs_of(run.model)
     optimizer = make_optimizer(run, specs)
     weights = initialise(specs, run.seed)
     state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The optimizer: orthogonalised momentum for matrices (Muon), Adam for the embedding and norms."""
+"""The optimizer: orthogonalised momentum for matrices (Muon), Adam for the embedding, norms and the like."""
 
 from typing import Any
 
@@ -29,4 +29,4 @@ def make_optimizer(run: Run, specs: Any) -> optax.GradientTransformation:
 
 
 def _is_matrix(spec: Spec) -> bool:
-    return len(spec.shape) >= 2 and "vocab" not in spec.axes
+    return spec.is_matrix and "vocab" not in spec.axes

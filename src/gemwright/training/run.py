@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gemwright.models.gemma import Config
+from gemwright.models.family import Config
 
 
 @dataclass(frozen=True)

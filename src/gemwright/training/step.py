@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gemwright.core.module import module
 from gemwright.data.packing import Batch
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import Config, Decoder
 
 # Else XLA times many ways of computing each product: minutes, where a small model trains for two.
 _QUICKLY_COMPILED: dict[str, Any] = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
@@ -27,13 +27,13 @@ _WHOLE, _ROWS = PartitionSpec(), PartitionSpec("data")
 class State:
     """What a step changes: weights, optimizer state and the number of steps done."""
 
-    weights: Gemma
+    weights: Decoder
     optimizer: Any
     step: jax.Array
 
 
 def token_losses(
-    weights: Gemma,
+    weights: Decoder,
     inputs: jax.Array,
     targets: jax.Array,
     config: Config,
@@ -95,20 +95,20 @@ def make_burst(
     return jax.jit(scan, donate_argnums=0, compiler_options=_QUICKLY_COMPILED)
 
 
-def _part_of_gradient(weights: Gemma, batch: Batch, config: Config) -> tuple[jax.Array, Gemma]:
+def _part_of_gradient(weights: Decoder, batch: Batch, config: Config) -> tuple[jax.Array, Decoder]:
     """The mean loss over the counted targets of all devices, and this device's part of its gradient, as one row."""
     count = jax.lax.psum(jnp.sum(batch.weights.astype(jnp.float32)), "data")
     loss, gradient = jax.value_and_grad(_part_of_loss)(weights, batch, count, config)
     return jax.lax.psum(loss, "data"), jax.tree.map(lambda part: part[None], gradient)
 
 
-def _part_of_loss(weights: Gemma, batch: Batch, count: jax.Array, config: Config) -> jax.Array:
+def _part_of_loss(weights: Decoder, batch: Batch, count: jax.Array, config: Config) -> jax.Array:
     """What a batch adds to a mean over `count` targets."""
     losses = token_losses(weights, batch.inputs, batch.targets, config, batch.positions, batch.segments)
     return jnp.sum(losses * batch.weights.astype(jnp.float32)) / count
 
 
-def _update(optimizer: optax.GradientTransformation, state: State, parts: Gemma) -> State:
+def _update(optimizer: optax.GradientTransformation, state: State, parts: Decoder) -> State:
     return _changed(optimizer, state, jax.tree.map(lambda part: jnp.sum(part, axis=0), parts))
 
 

@@ -1,0 +1,144 @@
+"""Gemma 1 and 2 as `config.json` says them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_values import (
+    TANH_GELU,
+    cap,
+    check_computable,
+    constants_of,
+    positive,
+    positive_int,
+    rope_base,
+)
+from gemwright.models.gemma import Config
+
+ARCHITECTURES = {"gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM"}
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "embed_dim": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "mlp_dim": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+}
+"""Our integer constants, and their names in the file."""
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma": {"head_dim": 256, "max_position_embeddings": 8192},
+    "gemma2": {
+        "head_dim": 256,
+        "max_position_embeddings": 8192,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+}
+"""What an absent key means, by family: the defaults of transformers' configurations."""
+
+
+_ACTIVATION = "Gemma's activation is GELU by tanh; correct the file if it means that"
+
+
+def read(stored: Mapping[str, Any]) -> Config:
+    """The constants of a file; raises ValueError with the key of what cannot be."""
+    family = stored["model_type"]
+    values = {**_DEFAULTS[family], **stored}
+    # "gelu" in files of Gemma 1 is a slip of the first release and means tanh
+    activations = (None, TANH_GELU, "gelu") if family == "gemma" else (None, TANH_GELU)
+    check_computable(values, {"hidden_act": (activations, _ACTIVATION)})
+    constants: dict[str, Any] = {**constants_of(values, _SIZES), "rope_base": rope_base(values)}
+    if family == "gemma":
+        return Config(family=family, query_scale=constants["head_dim"] ** -0.5, **constants)
+    return Config(
+        family=family,
+        query_scale=positive(values, "query_pre_attn_scalar") ** -0.5,
+        windows=_windows(values, constants["num_layers"]),
+        attention_cap=cap(values, "attn_logit_softcapping"),
+        final_cap=cap(values, "final_logit_softcapping"),
+        post_norms=True,
+        **constants,
+    )
+
+
+def _windows(values: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
+    """What each layer sees, as the shortest pattern; Gemma 2's own where it fits."""
+    types = _layer_types(values, layers)
+    window = positive_int(values, "sliding_window") if "sliding_attention" in types else None
+    windows = [window if kind == "sliding_attention" else None for kind in types]
+    patterns = [(window, None)] if window else []
+    patterns += [tuple(windows[:length]) for length in range(1, layers + 1)]
+    return next(p for p in patterns if all(seen == p[layer % len(p)] for layer, seen in enumerate(windows)))
+
+
+def _layer_types(values: Mapping[str, Any], layers: int) -> list[str]:
+    """As the file says, else by its period, else every other layer slides."""
+    types, period = values.get("layer_types"), values.get("sliding_window_pattern") or 2
+    if types is None:
+        if not isinstance(period, int) or period < 1:
+            raise ValueError(f"sliding_window_pattern: expected a positive integer, found {period!r}")
+        return ["full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(layers)]
+    if not isinstance(types, list) or len(types) != layers:
+        found = len(types) if isinstance(types, list) else repr(types)
+        raise ValueError(f"layer_types: expected one for each of {layers} layers, found {found}")
+    for kind in types:
+        if kind not in ("sliding_attention", "full_attention"):
+            raise ValueError(f"layer_types: expected sliding_attention or full_attention, found {kind!r}")
+    return types
+
+
+def write(config: Config) -> dict[str, Any]:
+    """What a file says of this family alone; raises CheckpointError if it cannot say what the model computes."""
+    _check_writable(config)
+    return {
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        "hidden_act": TANH_GELU,
+        "rms_norm_eps": config.norm_epsilon,
+        "rope_theta": config.rope_base,
+        "rope_parameters": {"rope_theta": config.rope_base, "rope_type": "default"},
+        **(_gemma2_json(config) if config.family == "gemma2" else {}),
+    }
+
+
+def _gemma2_json(config: Config) -> dict[str, Any]:
+    window = next((w for w in config.windows if w is not None), None)
+    kinds = [config.window(layer) for layer in range(config.num_layers)]
+    return {
+        "query_pre_attn_scalar": _scalar(config.query_scale),
+        "attn_logit_softcapping": config.attention_cap,
+        "final_logit_softcapping": config.final_cap,
+        "sliding_window": window,
+        "layer_types": ["full_attention" if kind is None else "sliding_attention" for kind in kinds],
+    }
+
+
+def _scalar(query_scale: float) -> int:
+    """144 for 144**-0.5: transformers accepts an integer alone."""
+    scalar = round(query_scale**-2)
+    if abs(scalar**-0.5 - query_scale) > 1e-6 * query_scale:
+        raise CheckpointError(f"query_scale {query_scale}: Hugging Face files say it as n**-0.5 with an integer n")
+    return scalar
+
+
+def _check_writable(config: Config) -> None:
+    if len({w for w in config.windows if w is not None}) > 1:
+        raise CheckpointError(f"windows {config.windows}: Hugging Face files say one size of window for all layers")
+    plain = Config(
+        **{ours: getattr(config, ours) for ours in _SIZES},
+        family="gemma",
+        query_scale=config.head_dim**-0.5,
+        rope_base=config.rope_base,
+        norm_epsilon=config.norm_epsilon,
+    )
+    if config.family == "gemma" and config != plain:
+        raise CheckpointError(
+            "a Gemma 1 with windows, caps, post norms or another query scale has no Hugging Face form"
+        )
+    if config.family == "gemma2" and not config.post_norms:
+        raise CheckpointError("a Gemma 2 without post norms has no Hugging Face form")

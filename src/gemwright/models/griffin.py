@@ -1,0 +1,466 @@
+"""RecurrentGemma (Griffin): two gated linear recurrences to each layer of local attention.
+
+Whatever the length of a text, a layer keeps as much of it: a state, or the keys and values of a
+window. Values: google-deepmind/recurrentgemma `common.py`, `jax/{layers,modules}.py`; De et al.,
+arXiv 2402.19427. Norms, softmax, rotations and everything of the recurrence in float32.
+
+Letters: B batch, T tokens, D embedding width, H query heads, G key/value heads, K head size, W width
+of the recurrence, C taps of its convolution, F width of one MLP branch, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gemwright.core.cache import (
+    SPARE,
+    KVCache,
+    LayerCache,
+    RecurrentState,
+    cached_attention,
+    empty_cache,
+    empty_state,
+)
+from gemwright.core.module import module, weight
+from gemwright.core.names import NameTable
+from gemwright.core.ops import attend_in_order, bounded_sqrt, causal, rms_norm, rotate, soft_cap
+from gemwright.core.recurrence import causal_conv, linear_scan, next_tail
+from gemwright.core.weights import Weight, lookup, project, project_each
+
+FAMILY = "recurrent_gemma"
+
+Kind = Literal["recurrent", "attention"]
+
+# ---------------------------------------------------------------------------------------- config
+
+
+@dataclass(frozen=True)
+class Config:
+    """All constants of a model.
+
+    Attributes:
+      recurrent_dim: width of the recurrence; its gates are `num_heads` blocks.
+      window: keys that a token sees, its own included: one more than the reference's number, which counts
+        those before it.
+      pattern: what each layer mixes tokens by, repeated over the layers.
+      taps: tokens that the convolution sees, the current one included.
+      max_positions: a bound of ours, up to which rotations are exact enough; the models were trained at 8192.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    recurrent_dim: int
+    window: int = 2049
+    pattern: tuple[Kind, ...] = ("recurrent", "recurrent", "attention")
+    taps: int = 4
+    final_cap: float | None = 30.0
+    rope_base: float = 10_000.0
+    norm_epsilon: float = 1e-6
+    max_positions: int = 1 << 20
+    family: str = FAMILY
+
+    def __post_init__(self) -> None:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
+        if self.recurrent_dim % self.num_heads:
+            raise ValueError(f"recurrent_dim {self.recurrent_dim} is no multiple of num_heads {self.num_heads}")
+        if self.head_dim % 4:
+            raise ValueError(f"head_dim {self.head_dim} is no multiple of 4; rotary embedding pairs halves of a half")
+
+    def kind(self, layer: int) -> Kind:
+        return self.pattern[layer % len(self.pattern)]
+
+
+PRESETS: dict[str, Config] = {
+    "recurrentgemma-2b": Config(
+        vocab_size=256_000,
+        embed_dim=2560,
+        num_layers=26,
+        num_heads=10,
+        num_kv_heads=1,
+        head_dim=256,
+        mlp_dim=7680,
+        recurrent_dim=2560,
+    ),
+    "recurrentgemma-9b": Config(
+        vocab_size=256_000,
+        embed_dim=4096,
+        num_layers=38,
+        num_heads=16,
+        num_kv_heads=1,
+        head_dim=256,
+        mlp_dim=12_288,
+        recurrent_dim=4096,
+    ),
+}
+
+# ----------------------------------------------------------------------------------------- parts
+
+
+@dataclass(frozen=True)
+class Step:
+    """What every layer of one call shares.
+
+    Attributes:
+      positions: (B, T); -1 marks padding, which stands after a row's tokens.
+      segments: (B, T) of packed documents that do not see each other, or None.
+    """
+
+    positions: jax.Array
+    segments: jax.Array | None = None
+
+    @property
+    def real(self) -> jax.Array:
+        """(B, T): no padding."""
+        return self.positions >= 0
+
+    def visible(self, window: int) -> jax.Array:
+        seen = causal(self.positions, self.positions, window)
+        if self.segments is None:
+            return seen
+        return seen & (self.segments[:, :, None] == self.segments[:, None, :])
+
+    def same_document(self, back: int) -> jax.Array:
+        """(B, T): whether the token so many places back belongs to the same document."""
+        within = self.positions >= back
+        if self.segments is None or back == 0:
+            return within
+        before = jnp.pad(self.segments, ((0, 0), (back, 0)), constant_values=-1)[:, :-back]
+        return within & (before == self.segments)
+
+
+@module
+class Linear:
+    """A product and a bias."""
+
+    weight: Weight  # (*out, *in)
+    bias: jax.Array  # (*out,)
+
+    @staticmethod
+    def specs(shape: tuple[int, ...], axes: tuple[str, ...], inputs: int = 1) -> "Linear":
+        outs = len(shape) - inputs
+        return Linear(weight(shape, axes, inputs=inputs), weight(shape[:outs], axes[:outs], init="zeros"))
+
+    def __call__(self, x: jax.Array, inputs: int = 1) -> jax.Array:
+        return project(x, self.weight, inputs) + self.bias.astype(x.dtype)
+
+
+def _both(x: jax.Array, first: Linear, second: Linear) -> tuple[jax.Array, jax.Array]:
+    """Two of them over the same rows."""
+    one, other = project_each(x, (first.weight, second.weight))
+    return one + first.bias.astype(x.dtype), other + second.bias.astype(x.dtype)
+
+
+@module
+class Attention:
+    """Local, with rotary embedding on the first half of each head."""
+
+    query: Weight  # (H, K, D)
+    key: Weight  # (G, K, D)
+    value: Weight  # (G, K, D)
+    output: Linear  # (D, H, K)
+
+    @staticmethod
+    def specs(config: Config) -> "Attention":
+        d, h, g, k = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
+        return Attention(
+            query=weight((h, k, d), ("heads", "head_dim", "embed")),
+            key=weight((g, k, d), ("kv_heads", "head_dim", "embed")),
+            value=weight((g, k, d), ("kv_heads", "head_dim", "embed")),
+            output=Linear.specs((d, h, k), ("embed", "heads", "head_dim"), inputs=2),
+        )
+
+    def __call__(
+        self, x: jax.Array, step: Step, cache: KVCache | None, config: Config
+    ) -> tuple[jax.Array, KVCache | None]:
+        queries, keys, values = project_each(x, (self.query, self.key, self.value))
+        queries = rotate_half(queries, step.positions, config.rope_base) * config.head_dim**-0.5
+        keys = rotate_half(keys, step.positions, config.rope_base)
+        if cache is None:
+            mixed = attend_in_order(queries, keys, values, step.visible(config.window), None)
+        else:
+            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, config.window, None)
+        return self.output(mixed, inputs=2), cache
+
+
+def rotate_half(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+    """`rotate` of the first half of each head."""
+    turned, kept = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([rotate(turned, positions, base), kept], axis=-1)
+
+
+@module
+class Recurrence:
+    """A real-gated linear recurrent unit (RG-LRU) after a convolution, gated by a branch of its own."""
+
+    gate: Linear  # (W, D)
+    input: Linear  # (W, D)
+    conv_weight: jax.Array  # (W, 1, C), as stored
+    conv_bias: jax.Array  # (W,)
+    input_gate: jax.Array  # (H, W/H, W/H), inputs first
+    input_gate_bias: jax.Array  # (H, W/H)
+    decay_gate: jax.Array  # (H, W/H, W/H), inputs first
+    decay_gate_bias: jax.Array  # (H, W/H)
+    decay: jax.Array  # (W,)
+    output: Linear  # (D, W)
+
+    @staticmethod
+    def specs(config: Config) -> "Recurrence":
+        d, w, h = config.embed_dim, config.recurrent_dim, config.num_heads
+        blocks = weight((h, w // h, w // h), ("heads", "block", "block"), product=False)
+        bias = weight((h, w // h), ("heads", "block"), init="zeros", product=False)
+        return Recurrence(
+            gate=Linear.specs((w, d), ("recurrent", "embed")),
+            input=Linear.specs((w, d), ("recurrent", "embed")),
+            conv_weight=weight((w, 1, config.taps), ("recurrent", "one", "taps"), init=_small, product=False),
+            conv_bias=weight((w,), ("recurrent",), init="zeros"),
+            input_gate=blocks,
+            input_gate_bias=bias,
+            decay_gate=blocks,
+            decay_gate_bias=bias,
+            decay=weight((w,), ("recurrent",), init=_ring),
+            output=Linear.specs((d, w), ("embed", "recurrent")),
+        )
+
+    def __call__(
+        self, x: jax.Array, step: Step, cache: RecurrentState | None, config: Config
+    ) -> tuple[jax.Array, RecurrentState | None]:
+        gate, inputs = _both(x, self.gate, self.input)
+        state = empty_state(len(x), config.recurrent_dim, config.taps, x.dtype) if cache is None else cache.of_call()
+        seen = jnp.stack([step.same_document(back) for back in range(config.taps)], axis=-1)
+        mixed = causal_conv(inputs, self.conv_weight[:, 0], self.conv_bias, seen, state.tail)
+        hidden = self.scan(mixed, step, state.hidden)
+        if cache is not None:
+            count = jnp.sum(step.real, axis=1)
+            cache = cache.after_call(hidden[:, -1], next_tail(inputs, count, state.tail), count > 0)
+        return self.output(hidden.astype(x.dtype) * jax.nn.gelu(gate, approximate=True)), cache
+
+    def scan(self, x: jax.Array, step: Step, start: jax.Array) -> jax.Array:
+        """(B, T, W) -> (B, T, W) float32, h[t] = a h[t-1] + sqrt(1 - a^2) (gated x).
+
+        A document's first token, at position 0, has neither a past nor the factor; padding leaves h as it is.
+        """
+        first, real = (step.positions == 0)[..., None], step.real[..., None]
+        alone = ~step.same_document(1).at[:, 0].set(True)[..., None] | first  # nothing before it in this call
+        log_decay = -8.0 * _block_gate(x, self.decay_gate, self.decay_gate_bias) * _softplus(self.decay)
+        gated = x.astype(jnp.float32) * _block_gate(x, self.input_gate, self.input_gate_bias)
+        inputs = gated * jnp.where(first, 1.0, bounded_sqrt(-jnp.expm1(2.0 * log_decay)))
+        decay = jnp.where(alone, 0.0, jnp.exp(log_decay))
+        start = jnp.where(first[:, 0], 0.0, start)  # a factor of 0 would not hide what is not a number
+        return linear_scan(jnp.where(real, decay, 1.0), jnp.where(real, inputs, 0.0), start)
+
+
+def _block_gate(x: jax.Array, blocks: jax.Array, bias: jax.Array) -> jax.Array:
+    """(B, T, W) float32 between 0 and 1; each block of channels is opened by its own channels alone."""
+    apart = x.reshape(*x.shape[:2], *bias.shape).astype(jnp.float32)
+    opened = jnp.einsum("bthi,hio->btho", apart, blocks.astype(jnp.float32))
+    return jax.nn.sigmoid(opened + bias.astype(jnp.float32)).reshape(x.shape)
+
+
+def _softplus(decay: jax.Array) -> jax.Array:
+    return jax.nn.softplus(decay.astype(jnp.float32))
+
+
+def _small(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The convolution's beginning: a hundredth of the usual variance."""
+    return generator.standard_normal(shape) * math.sqrt(0.01 / shape[-1])
+
+
+def _ring(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Decays that begin spread over the ring between radius 0.9 and 0.999, even by area."""
+    radius = np.sqrt(generator.uniform(0.9**2, 0.999**2, shape))
+    return np.log(np.expm1(-np.log(radius)))  # softplus of it is -log(radius)
+
+
+@module
+class MLP:
+    gate: Linear  # (F, D)
+    up: Linear  # (F, D)
+    down: Linear  # (D, F)
+
+    @staticmethod
+    def specs(config: Config) -> "MLP":
+        d, f = config.embed_dim, config.mlp_dim
+        wide = Linear.specs((f, d), ("mlp", "embed"))
+        return MLP(gate=wide, up=wide, down=Linear.specs((d, f), ("embed", "mlp")))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = _both(x, self.gate, self.up)
+        return self.down(jax.nn.gelu(gate, approximate=True) * up)
+
+
+@module
+class Block:
+    mixer_norm: jax.Array  # (D,)
+    recurrence: Recurrence | None  # this or attention
+    attention: Attention | None
+    mlp_norm: jax.Array  # (D,)
+    mlp: MLP
+
+    @staticmethod
+    def specs(config: Config, kind: Kind) -> "Block":
+        norm = weight((config.embed_dim,), ("embed",), init="zeros")
+        recurrence = Recurrence.specs(config) if kind == "recurrent" else None
+        attention = Attention.specs(config) if kind == "attention" else None
+        return Block(norm, recurrence, attention, norm, MLP.specs(config))
+
+    def __call__(
+        self, x: jax.Array, step: Step, cache: LayerCache | None, config: Config
+    ) -> tuple[jax.Array, LayerCache | None]:
+        mixed, cache = self._mix(rms_norm(x, self.mixer_norm, config.norm_epsilon), step, cache, config)
+        x = x + mixed
+        return x + self.mlp(rms_norm(x, self.mlp_norm, config.norm_epsilon)), cache
+
+    def _mix(
+        self, x: jax.Array, step: Step, cache: LayerCache | None, config: Config
+    ) -> tuple[jax.Array, LayerCache | None]:
+        if self.recurrence is not None:
+            assert not isinstance(cache, KVCache)
+            return self.recurrence(x, step, cache, config)
+        assert self.attention is not None
+        assert not isinstance(cache, RecurrentState)
+        return self.attention(x, step, cache, config)
+
+
+# ----------------------------------------------------------------------------------------- model
+
+
+@module
+class Griffin:
+    embedding: Weight  # (V, D), also the head
+    layers: tuple[Block, ...]
+    final_norm: jax.Array  # (D,)
+
+    @staticmethod
+    def specs(config: Config) -> "Griffin":
+        return Griffin(
+            embedding=weight((config.vocab_size, config.embed_dim), ("vocab", "embed")),
+            layers=tuple(Block.specs(config, config.kind(layer)) for layer in range(config.num_layers)),
+            final_norm=weight((config.embed_dim,), ("embed",), init="zeros"),
+        )
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        config: Config,
+        *,
+        positions: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        cache: Sequence[LayerCache] | None = None,
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
+        """The hidden states from which `logits` reads the next token.
+
+        Args:
+          tokens: (B, T) integers.
+          config: the constants the weights were made for.
+          positions: (B, T), 0 to T-1 unless given; a document begins at 0. -1 marks padding, which with a cache
+            stands after a row's tokens.
+          segments: (B, T); tokens of different segments do not see each other. Not with a cache.
+          cache: one a layer; None reads these tokens alone.
+
+        Returns:
+          (B, T, D) after the final norm, and the cache with these tokens in it.
+        """
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        elif cache is None:  # the convolution looks at neighbours: padding between them must go
+            return self._padding_last(tokens, positions, segments, config), None
+        return self._read(tokens, Step(positions, segments), config, cache)
+
+    def _padding_last(
+        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None, config: Config
+    ) -> jax.Array:
+        order = jnp.argsort(positions < 0, axis=1, stable=True)
+
+        def ordered(part: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(part, order, axis=1)
+
+        step = Step(ordered(positions), None if segments is None else ordered(segments))
+        hidden, _ = self._read(ordered(tokens), step, config, None)
+        return jnp.take_along_axis(hidden, jnp.argsort(order, axis=1)[..., None], axis=1)
+
+    def _read(
+        self, tokens: jax.Array, step: Step, config: Config, cache: Sequence[LayerCache] | None
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
+        x = self.embed(tokens, config)
+        new_cache: list[LayerCache] = []
+        for index, block in enumerate(self.layers):
+            x, kept = block(x, step, None if cache is None else cache[index], config)
+            if kept is not None:
+                new_cache.append(kept)
+        return rms_norm(x, self.final_norm, config.norm_epsilon), tuple(new_cache) or None
+
+    def embed(self, tokens: jax.Array, config: Config) -> jax.Array:
+        """(B, T, D): rows of the embedding times sqrt(D), which is rounded to bfloat16 whatever the weights are."""
+        rows = lookup(self.embedding, tokens)
+        return rows * jnp.asarray(math.sqrt(config.embed_dim), jnp.bfloat16).astype(rows.dtype)
+
+    def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
+        """(..., D) -> (..., V) in float32, through the tied embedding and the final cap."""
+        return soft_cap(project(hidden, self.embedding).astype(jnp.float32), config.final_cap)
+
+
+def new_cache(
+    config: Config, rows: int, capacity: int, dtype: jnp.dtype, bits: int | None = None
+) -> tuple[LayerCache, ...]:
+    """An empty cache for rows of up to `capacity` tokens, one a layer; `bits` are those of keys and values."""
+    slots = min(capacity, config.window + SPARE)
+
+    def of_layer(layer: int) -> LayerCache:
+        if config.kind(layer) == "recurrent":
+            return empty_state(rows, config.recurrent_dim, config.taps, dtype)
+        return empty_cache(rows, slots, config.num_kv_heads, config.head_dim, dtype, bits)
+
+    return tuple(map(of_layer, range(config.num_layers)))
+
+
+def goes_back_from(config: Config) -> int:
+    """No row can be cut: a recurrent state does not tell what it was before."""
+    return 0
+
+
+# ------------------------------------------------------------------------------------ name table
+
+_NAMES: NameTable = (
+    ("embedding", "model.embed_tokens.weight"),
+    ("final_norm", "model.final_norm.weight"),
+    ("layers.*.mixer_norm", "model.layers.*.temporal_pre_norm.weight"),
+    ("layers.*.recurrence.gate.weight", "model.layers.*.temporal_block.linear_y.weight"),
+    ("layers.*.recurrence.gate.bias", "model.layers.*.temporal_block.linear_y.bias"),
+    ("layers.*.recurrence.input.weight", "model.layers.*.temporal_block.linear_x.weight"),
+    ("layers.*.recurrence.input.bias", "model.layers.*.temporal_block.linear_x.bias"),
+    ("layers.*.recurrence.conv_weight", "model.layers.*.temporal_block.conv_1d.weight"),
+    ("layers.*.recurrence.conv_bias", "model.layers.*.temporal_block.conv_1d.bias"),
+    ("layers.*.recurrence.input_gate", "model.layers.*.temporal_block.rg_lru.input_gate_weight"),
+    ("layers.*.recurrence.input_gate_bias", "model.layers.*.temporal_block.rg_lru.input_gate_bias"),
+    ("layers.*.recurrence.decay_gate", "model.layers.*.temporal_block.rg_lru.recurrent_gate_weight"),
+    ("layers.*.recurrence.decay_gate_bias", "model.layers.*.temporal_block.rg_lru.recurrent_gate_bias"),
+    ("layers.*.recurrence.decay", "model.layers.*.temporal_block.rg_lru.recurrent_param"),
+    ("layers.*.recurrence.output.weight", "model.layers.*.temporal_block.linear_out.weight"),
+    ("layers.*.recurrence.output.bias", "model.layers.*.temporal_block.linear_out.bias"),
+    ("layers.*.attention.query", "model.layers.*.temporal_block.q_proj.weight"),
+    ("layers.*.attention.key", "model.layers.*.temporal_block.k_proj.weight"),
+    ("layers.*.attention.value", "model.layers.*.temporal_block.v_proj.weight"),
+    ("layers.*.attention.output.weight", "model.layers.*.temporal_block.o_proj.weight"),
+    ("layers.*.attention.output.bias", "model.layers.*.temporal_block.o_proj.bias"),
+    ("layers.*.mlp_norm", "model.layers.*.channel_pre_norm.weight"),
+    ("layers.*.mlp.gate.weight", "model.layers.*.mlp_block.gate_proj.weight"),
+    ("layers.*.mlp.gate.bias", "model.layers.*.mlp_block.gate_proj.bias"),
+    ("layers.*.mlp.up.weight", "model.layers.*.mlp_block.up_proj.weight"),
+    ("layers.*.mlp.up.bias", "model.layers.*.mlp_block.up_proj.bias"),
+    ("layers.*.mlp.down.weight", "model.layers.*.mlp_block.down_proj.weight"),
+    ("layers.*.mlp.down.bias", "model.layers.*.mlp_block.down_proj.bias"),
+)
+
+HUGGING_FACE_NAMES: dict[str, NameTable] = {FAMILY: _NAMES}
+"""As for Gemma; what no product contracts is stored in the shape that it has here."""
