@@ -106,26 +106,29 @@ def test_a_window_is_exactly_its_keys_wide(family: Family, error: int) -> None:
 
 @each
 def test_the_first_half_of_a_head_is_rotated(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    def second_half(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+    def second_half(x: jax.Array, by: ops.Rotation) -> jax.Array:
         kept, turned = jnp.split(x, 2, axis=-1)
-        return jnp.concatenate([kept, ops.rotate(turned, positions, base)], axis=-1)
+        return jnp.concatenate([kept, ops.rotate(turned, by)], axis=-1)
 
-    for wrong in (ops.rotate, second_half, lambda x, positions, base: x):
+    def whole(x: jax.Array, by: ops.Rotation) -> jax.Array:
+        return ops.rotate(x, tuple(jnp.tile(part, 2) for part in by))
+
+    for wrong in (whole, second_half, lambda x, by: x):
         monkeypatch.setattr(griffin, "rotate_half", wrong)
         assert difference(family) > UNDONE
 
 
 @each
 def test_frequencies_run_over_the_rotated_half(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    rotate = ops.rotate  # exponents of the whole head are those of the square root of the base
-    monkeypatch.setattr(griffin, "rotate", lambda x, positions, base: rotate(x, positions, base**0.5))
+    rotation = ops.rotation  # exponents of the whole head are those of the square root of the base
+    monkeypatch.setattr(griffin, "rotation", lambda positions, size, base: rotation(positions, size, base**0.5))
     assert difference(family) > UNDONE
 
 
 @each
 def test_queries_are_scaled_by_their_heads(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = griffin.rotate_half
-    monkeypatch.setattr(griffin, "rotate_half", lambda x, positions, base: 2.0 * turn(x, positions, base))
+    monkeypatch.setattr(griffin, "rotate_half", lambda x, by: 2.0 * turn(x, by))
     assert difference(family) > UNDONE
 
 

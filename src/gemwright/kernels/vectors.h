@@ -35,6 +35,13 @@ inline Floats load(const float* from) {
 
 inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
 
+// As bfloat16: to the nearest, ties to even; what arithmetic makes of a value that is not a number stays none.
+inline void store(uint16_t* to, Floats values) {
+  const Words words = (Words)values, rounded = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+  const Halves halves = __builtin_convertvector(rounded, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
 // A bfloat16 is the upper half of a float.
 inline Floats widen(const uint16_t* from) {
   Halves halves;
@@ -76,10 +83,22 @@ inline Floats widen(const int8_t* from) {
 
 inline float widen_one(int8_t value) { return float(value); }
 
+// All lanes put together two at a time, by a function of vectors and of their elements: halves first, so that few
+// steps wait for each other.
+template <class Vector, class Two>
+inline auto folded(Vector values, Two two) {
+  typedef decltype(values[0] + values[0]) Element;
+  typedef Element Four __attribute__((vector_size(16)));
+  Four parts[kLanes / 4];
+  std::memcpy(parts, &values, sizeof parts);
+  for (int half = kLanes / 8; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] = two(parts[i], parts[i + half]);
+  const Four last = parts[0];
+  return two(two(last[0], last[2]), two(last[1], last[3]));
+}
+
 inline float total(Floats values) {
-  float sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += values[lane];
-  return sum;
+  return folded(values, [](auto a, auto b) { return a + b; });
 }
 
 }  // namespace

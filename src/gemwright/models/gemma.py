@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from gemwright.core.cache import SPARE, KVCache, cached_attention, empty_cache, keep
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend, attend_in_order, causal, rms_norm, rotate, soft_cap
-from gemwright.core.weights import Weight, lookup, project, project_each
+from gemwright.core.ops import Rotation, attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
+from gemwright.core.weights import Weight, lookup, project, project_each, project_gated
 
 # ---------------------------------------------------------------------------------------- config
 
@@ -120,13 +120,21 @@ class Step:
 
     Attributes:
       positions: (B, T); -1 marks padding.
+      rotation: of these positions.
       segments: (B, T) of packed documents that do not see each other, or None.
       prefix: (B,) positions before it all see each other, whatever the window; None where all is causal.
     """
 
     positions: jax.Array
+    rotation: Rotation
     segments: jax.Array | None = None
     prefix: jax.Array | None = None
+
+    @staticmethod
+    def of(
+        config: Config, positions: jax.Array, segments: jax.Array | None = None, prefix: jax.Array | None = None
+    ) -> "Step":
+        return Step(positions, rotation(positions, config.head_dim, config.rope_base), segments, prefix)
 
     def visible(self, window: int | None) -> jax.Array:
         seen = causal(self.positions, self.positions, window)
@@ -159,8 +167,8 @@ class Attention:
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
-        queries = rotate(queries, step.positions, config.rope_base) * config.query_scale
-        keys = rotate(keys, step.positions, config.rope_base)
+        queries = rotate(queries, step.rotation) * config.query_scale
+        keys = rotate(keys, step.rotation)
         if step.prefix is not None:
             mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
             cache = None if cache is None else keep(keys, values, step.positions, cache)
@@ -187,8 +195,7 @@ class MLP:
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = project_each(x, (self.gate, self.up))
-        return project(jax.nn.gelu(gate, approximate=True) * up, self.down)
+        return project(project_gated(x, self.gate, self.up), self.down)
 
 
 @module
@@ -258,7 +265,7 @@ class Gemma:
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        return self.run(self.embed(tokens, config), Step(positions, segments), config, cache)
+        return self.run(self.embed(tokens, config), Step.of(config, positions, segments), config, cache)
 
     def run(
         self, x: jax.Array, step: Step, config: Config, cache: tuple[KVCache, ...] | None = None

@@ -28,7 +28,7 @@ from gemwright.core.cache import (
 )
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend_in_order, bounded_sqrt, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import Rotation, attend_in_order, bounded_sqrt, causal, rms_norm, rotate, rotation, soft_cap
 from gemwright.core.recurrence import causal_conv, linear_scan, next_tail
 from gemwright.core.weights import Weight, lookup, project, project_each
 
@@ -113,11 +113,17 @@ class Step:
 
     Attributes:
       positions: (B, T); -1 marks padding, which stands after a row's tokens.
+      rotation: of these positions, for the first half of each head.
       segments: (B, T) of packed documents that do not see each other, or None.
     """
 
     positions: jax.Array
+    rotation: Rotation
     segments: jax.Array | None = None
+
+    @staticmethod
+    def of(config: Config, positions: jax.Array, segments: jax.Array | None = None) -> "Step":
+        return Step(positions, rotation(positions, config.head_dim // 2, config.rope_base), segments)
 
     @property
     def real(self) -> jax.Array:
@@ -184,8 +190,8 @@ class Attention:
         self, x: jax.Array, step: Step, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
-        queries = rotate_half(queries, step.positions, config.rope_base) * config.head_dim**-0.5
-        keys = rotate_half(keys, step.positions, config.rope_base)
+        queries = rotate_half(queries, step.rotation) * config.head_dim**-0.5
+        keys = rotate_half(keys, step.rotation)
         if cache is None:
             mixed = attend_in_order(queries, keys, values, step.visible(config.window), None)
         else:
@@ -193,10 +199,10 @@ class Attention:
         return self.output(mixed, inputs=2), cache
 
 
-def rotate_half(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+def rotate_half(x: jax.Array, by: Rotation) -> jax.Array:
     """`rotate` of the first half of each head."""
     turned, kept = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([rotate(turned, positions, base), kept], axis=-1)
+    return jnp.concatenate([rotate(turned, by), kept], axis=-1)
 
 
 @module
@@ -375,7 +381,7 @@ class Griffin:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         elif cache is None:  # the convolution looks at neighbours: padding between them must go
             return self._padding_last(tokens, positions, segments, config), None
-        return self._read(tokens, Step(positions, segments), config, cache)
+        return self._read(tokens, Step.of(config, positions, segments), config, cache)
 
     def _padding_last(
         self, tokens: jax.Array, positions: jax.Array, segments: jax.Array | None, config: Config
@@ -385,7 +391,7 @@ class Griffin:
         def ordered(part: jax.Array) -> jax.Array:
             return jnp.take_along_axis(part, order, axis=1)
 
-        step = Step(ordered(positions), None if segments is None else ordered(segments))
+        step = Step.of(config, ordered(positions), None if segments is None else ordered(segments))
         hidden, _ = self._read(ordered(tokens), step, config, None)
         return jnp.take_along_axis(hidden, jnp.argsort(order, axis=1)[..., None], axis=1)
 

@@ -115,7 +115,7 @@ class PaliGemma:
         x = jnp.concatenate([pictures, self.decoder.embed(tokens, config.decoder)], axis=1)
         index = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         ends = x.shape[1] if lengths is None else patches + lengths[:, None]
-        step = Step(jnp.where(index < ends, index, -1), prefix=patches + prompts)
+        step = Step.of(config.decoder, jnp.where(index < ends, index, -1), prefix=patches + prompts)
         hidden, cache = self.decoder.run(x, step, config.decoder, cache)
         return hidden[:, patches:], cache
 
