@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import LayerCache
 from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight
-from gemwright.models import gemma, griffin
+from gemwright.models import gemma, gemma3, griffin
 
 Cache = tuple[LayerCache, ...]
 """One a layer."""
@@ -83,15 +83,22 @@ class Family:
     names: NameTable
 
 
-FAMILIES: dict[str, Family] = {
-    name: Family(gemma.Gemma.specs, gemma.new_cache, gemma.goes_back_from, names)
-    for name, names in gemma.HUGGING_FACE_NAMES.items()
-} | {
-    name: Family(griffin.Griffin.specs, griffin.new_cache, griffin.goes_back_from, names)
-    for name, names in griffin.HUGGING_FACE_NAMES.items()
-}
+FAMILIES: dict[str, Family] = (
+    {
+        name: Family(gemma.Gemma.specs, gemma.new_cache, gemma.goes_back_from, names)
+        for name, names in gemma.HUGGING_FACE_NAMES.items()
+    }
+    | {
+        name: Family(gemma3.Gemma3.specs, gemma.new_cache, gemma.goes_back_from, names)
+        for name, names in gemma3.HUGGING_FACE_NAMES.items()
+    }
+    | {
+        name: Family(griffin.Griffin.specs, griffin.new_cache, griffin.goes_back_from, names)
+        for name, names in griffin.HUGGING_FACE_NAMES.items()
+    }
+)
 
-PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS}
+PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS, **gemma3.PRESETS}
 
 
 def specs_of(config: Config) -> Decoder:
