@@ -20,6 +20,8 @@ from gemwright.core.weights import Weight, lookup, project, project_each
 from gemwright.models.gemma import MLP, Step
 
 FAMILY = "gemma3_text"
+END_OF_TURN_ID = 106
+"""One less than in the vocabulary of Gemma 1 and 2."""
 
 # ---------------------------------------------------------------------------------------- config
 
