@@ -171,3 +171,12 @@ def test_a_window_holds_exactly_that_many_keys_the_querys_own_included(window: i
 def test_empty_slots_and_padding_are_seen_by_nobody_and_see_nothing() -> None:
     visible = causal(jnp.array([[-1, 5]]), jnp.array([[-1, 4, -1, 5, 6]]), None)
     assert visible[0].tolist() == [[False] * 5, [False, True, False, True, False]]
+
+
+def test_layer_norm_is_the_formula_in_float64() -> None:
+    draw = np.random.default_rng(0)
+    x, scale, bias = draw.normal(3, 2, (4, 17)), draw.normal(size=17), draw.normal(size=17)
+    exact = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale + bias
+    given = (jnp.asarray(array, jnp.float32) for array in (x, scale, bias))
+    np.testing.assert_allclose(np.asarray(ops.layer_norm(*given, 1e-6)), exact, rtol=0, atol=SAME)
+    assert ops.layer_norm(jnp.ones((2, 3), jnp.bfloat16), jnp.ones(3), jnp.ones(3), 1e-6).dtype == jnp.bfloat16

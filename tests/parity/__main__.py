@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.parity import oracle, ours
 from tests.parity.cases import FAMILIES, SEEDS, Family, forced_tokens, weights_of
+from tests.parity.pictures.compare import compare as compare_pictures
 from tests.tolerances import LOGITS
 
 
@@ -65,13 +66,19 @@ def _tokens(family: Family, case: str, mine: np.ndarray, theirs: np.ndarray, dif
     return Result(family.name, case, difference, int((mine == theirs).sum()), theirs.size)
 
 
-def compare_seeds(family: Family, seeds: Sequence[int]) -> list[Result]:
-    """The comparisons of one family, each over all seeds."""
-    totals: dict[str, Result] = {}
-    for seed in seeds:
-        for result in compare(family, seed):
-            totals[result.case] = totals[result.case] + result if result.case in totals else result
+def compare_seeds(seeds: Sequence[int]) -> list[Result]:
+    """The comparisons of all families, each over all seeds."""
+    totals: dict[tuple[str, str], Result] = {}
+    for result in (result for seed in seeds for result in _everything(seed)):
+        at = result.family, result.case
+        totals[at] = totals[at] + result if at in totals else result
     return list(totals.values())
+
+
+def _everything(seed: int) -> Iterator[Result]:
+    for family in FAMILIES:
+        yield from compare(family, seed)
+    yield from (Result(*row) for row in compare_pictures(seed))
 
 
 def show(results: Sequence[Result], seeds: Sequence[int]) -> Table:
@@ -87,7 +94,7 @@ def show(results: Sequence[Result], seeds: Sequence[int]) -> Table:
 def main() -> int:
     first = int(os.environ.get("PARITY_SEED", 0)) * len(SEEDS)
     seeds = range(first, first + len(SEEDS))
-    results = [result for family in FAMILIES for result in compare_seeds(family, seeds)]
+    results = compare_seeds(seeds)
     failed = sum(not result.passed for result in results)
     console = Console()
     console.print(show(results, seeds))

@@ -160,6 +160,12 @@ def cached_attention(
     return _attend_all(queries, positions, both, window, cap), _write(cache, new)
 
 
+@jax.jit
+def keep(keys: jax.Array, values: jax.Array, positions: jax.Array, cache: KVCache) -> KVCache:
+    """The cache with (R, T) new tokens in it, for a caller that has attended to them itself."""
+    return _write(cache, _stored(keys, values, positions, cache))
+
+
 def _stored(keys: jax.Array, values: jax.Array, positions: jax.Array, cache: KVCache) -> KVCache:
     """New tokens as the cache keeps them."""
     if cache.scales is None:

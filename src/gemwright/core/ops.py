@@ -45,6 +45,15 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
     return (wide * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
 
 
+@partial(jax.jit, static_argnames="epsilon")
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """Mean taken off, divided by the standard deviation, times `scale` plus `bias`, over the last dimension."""
+    wide = x.astype(jnp.float32)
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+    return (wide * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
 def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     """Bend values smoothly into (-cap, cap)."""
     return x if cap is None else jnp.tanh(x / cap) * cap

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.cache import SPARE, KVCache, cached_attention, empty_cache
+from gemwright.core.cache import SPARE, KVCache, cached_attention, empty_cache, keep
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import attend, attend_in_order, causal, rms_norm, rotate, soft_cap
 from gemwright.core.weights import Weight, lookup, project, project_each
 
 # ---------------------------------------------------------------------------------------- config
@@ -121,13 +121,18 @@ class Step:
     Attributes:
       positions: (B, T); -1 marks padding.
       segments: (B, T) of packed documents that do not see each other, or None.
+      prefix: (B,) positions before it all see each other, whatever the window; None where all is causal.
     """
 
     positions: jax.Array
     segments: jax.Array | None = None
+    prefix: jax.Array | None = None
 
     def visible(self, window: int | None) -> jax.Array:
         seen = causal(self.positions, self.positions, window)
+        if self.prefix is not None:
+            inside = (self.positions >= 0) & (self.positions < self.prefix[:, None])
+            seen = seen | (inside[:, :, None] & inside[:, None, :])
         if self.segments is None:
             return seen
         return seen & (self.segments[:, :, None] == self.segments[:, None, :])
@@ -156,7 +161,10 @@ class Attention:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
         queries = rotate(queries, step.positions, config.rope_base) * config.query_scale
         keys = rotate(keys, step.positions, config.rope_base)
-        if cache is None:
+        if step.prefix is not None:
+            mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
+            cache = None if cache is None else keep(keys, values, step.positions, cache)
+        elif cache is None:
             mixed = attend_in_order(queries, keys, values, step.visible(window), config.attention_cap)
         else:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, config.attention_cap)
@@ -251,8 +259,15 @@ class Gemma:
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        step = Step(positions, segments)
-        x = self.embed(tokens, config)
+        return self.run(self.embed(tokens, config), Step(positions, segments), config, cache)
+
+    def run(
+        self, x: jax.Array, step: Step, config: Config, cache: tuple[KVCache, ...] | None = None
+    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
+        """`__call__` on what stands in the place of embedded tokens: (B, T, D), pictures among them.
+
+        With a cache, a step that has a prefix holds all of it and is the first of its sequences.
+        """
         new_cache: list[KVCache] = []
         for index, block in enumerate(self.layers):
             x, kept = block(x, step, config.window(index), None if cache is None else cache[index], config)

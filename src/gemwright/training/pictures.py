@@ -1,0 +1,60 @@
+"""Training where a picture stands before each text: the loss of the answers alone, and a step."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gemwright.core.module import module
+from gemwright.models.paligemma import Config, PaliGemma
+
+
+@module
+class PictureBatch:
+    """Pictures with their prompts and answers, padded on the right.
+
+    Attributes:
+      pixels: (B, S, S, 3) in [-1, 1].
+      tokens: (B, T): BOS, prompt, newline, answer, EOS.
+      prompts: (B,) tokens up to the newline, it included.
+      lengths: (B,) tokens of the row.
+    """
+
+    pixels: jax.Array
+    tokens: jax.Array
+    prompts: jax.Array
+    lengths: jax.Array
+
+
+def answer_loss(weights: PaliGemma, batch: PictureBatch, config: Config) -> jax.Array:
+    """Mean cross entropy in nats over the tokens of all answers, EOS among them; prompts are not learned."""
+    hidden, _ = weights(batch.pixels, batch.tokens, config, prompts=batch.prompts, lengths=batch.lengths)
+    logits, targets = weights.logits(hidden[:, :-1], config), batch.tokens[:, 1:]
+    # Summed over a mask: reading single logits would be differentiated into a scatter over all of them.
+    chosen = jnp.arange(config.decoder.vocab_size) == targets[..., None]
+    losses = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
+    place = jnp.arange(1, batch.tokens.shape[1])
+    counted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
+    return jnp.sum(jnp.where(counted, losses, 0.0)) / jnp.sum(counted.astype(jnp.float32))
+
+
+def make_picture_step(
+    config: Config, optimizer: optax.GradientTransformation
+) -> Callable[[PaliGemma, Any, PictureBatch], tuple[PaliGemma, Any, jax.Array]]:
+    """The function from weights, optimizer state and a batch to the next two, which it takes over, and the loss."""
+    return jax.jit(partial(_step, config, optimizer), donate_argnums=(0, 1))
+
+
+def _step(
+    config: Config, optimizer: optax.GradientTransformation, weights: PaliGemma, state: Any, batch: PictureBatch
+) -> tuple[PaliGemma, Any, jax.Array]:
+    loss, gradient = jax.value_and_grad(answer_loss)(weights, batch, config)
+    before: Any = weights  # optax names the kinds of trees it takes; a module is one of its own
+    found: Any = gradient
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
+        updates, state = optimizer.update(found, state, before)
+        after: Any = optax.apply_updates(before, updates)
+    return after, state, loss
