@@ -21,8 +21,7 @@ from gemwright.core.packed import pack_weights
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
 from gemwright.inference.speculative import decode_with_lookup
-from gemwright.models.family import Config, Decoder, specs_of
-from gemwright.text import control
+from gemwright.models.family import Config, Decoder, specs_of, stop_ids
 from gemwright.text.chat import Message
 from gemwright.text.stream import StopStrings, StreamDecoder
 from gemwright.text.tokenizer import Tokenizer
@@ -171,7 +170,7 @@ class Model:
 
     def _default_stop_ids(self) -> frozenset[int]:
         if self.optional_tokenizer is None:
-            return frozenset({control.EOS, control.END_OF_TURN_ID})
+            return frozenset(stop_ids(self.config))
         return self.optional_tokenizer.stop_ids
 
     def _session(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> Session:

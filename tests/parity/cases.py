@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
-from gemwright.models import griffin
+from gemwright.models import gemma3, griffin
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.models.gemma import gemma1, gemma2
 
@@ -84,6 +84,27 @@ def _griffin(name: str, **sizes: Any) -> Family:
     return replace(family, oracle_pads=False)
 
 
+def _gemma3(name: str, window: int, period: int, factor: float, scalar: int, **sizes: Any) -> Family:
+    windows = (*(window,) * (period - 1), None)
+    config = gemma3.Config(query_scale=scalar**-0.5, windows=windows, rope_factor=factor, **sizes)
+    kinds = [
+        "full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(config.num_layers)
+    ]
+    rope = {
+        "full_attention": {"rope_type": "linear", "factor": factor, "rope_theta": 1_000_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    }
+    return _family(
+        name,
+        "Gemma3ForCausalLM",
+        config,
+        layer_types=kinds,
+        sliding_window=window,
+        query_pre_attn_scalar=scalar,
+        rope_parameters=rope,
+    )
+
+
 # The oracle's constants are written out and not derived from ours: they are half of the comparison.
 FAMILIES: tuple[Family, ...] = (
     _family("gemma1-mqa", "GemmaForCausalLM", gemma1(**_sizes(24, 2, 4, 1, 10, 44))),
@@ -115,6 +136,10 @@ FAMILIES += (
     _griffin("griffin-mqa", **_sizes(36, 4, 3, 1, 12, 26), recurrent_dim=30, window=6),
     _griffin("griffin-mha", **_sizes(40, 3, 5, 5, 8, 34), recurrent_dim=45, window=9, taps=3),
     _griffin("griffin-wide", **_sizes(32, 5, 2, 1, 16, 22), recurrent_dim=32, window=37),
+)
+FAMILIES += (
+    _gemma3("gemma3-gqa", window=5, period=3, factor=8.0, scalar=17, **_sizes(30, 4, 6, 3, 10, 38)),
+    _gemma3("gemma3-mqa", window=37, period=2, factor=1.0, scalar=14, **_sizes(24, 3, 4, 1, 14, 34)),
 )
 BY_NAME = {family.name: family for family in FAMILIES}
 

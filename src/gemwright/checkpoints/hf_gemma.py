@@ -9,9 +9,11 @@ from gemwright.checkpoints.hf_values import (
     cap,
     check_computable,
     constants_of,
+    kinds_of,
     positive,
-    positive_int,
+    query_scalar,
     rope_base,
+    windows_of,
 )
 from gemwright.models.gemma import Config
 
@@ -43,6 +45,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 """What an absent key means, by family: the defaults of transformers' configurations."""
 
 
+_PERIOD = 2
+
 _ACTIVATION = "Gemma's activation is GELU by tanh; correct the file if it means that"
 
 
@@ -59,38 +63,12 @@ def read(stored: Mapping[str, Any]) -> Config:
     return Config(
         family=family,
         query_scale=positive(values, "query_pre_attn_scalar") ** -0.5,
-        windows=_windows(values, constants["num_layers"]),
+        windows=windows_of(values, constants["num_layers"], _PERIOD),
         attention_cap=cap(values, "attn_logit_softcapping"),
         final_cap=cap(values, "final_logit_softcapping"),
         post_norms=True,
         **constants,
     )
-
-
-def _windows(values: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    """What each layer sees, as the shortest pattern; Gemma 2's own where it fits."""
-    types = _layer_types(values, layers)
-    window = positive_int(values, "sliding_window") if "sliding_attention" in types else None
-    windows = [window if kind == "sliding_attention" else None for kind in types]
-    patterns = [(window, None)] if window else []
-    patterns += [tuple(windows[:length]) for length in range(1, layers + 1)]
-    return next(p for p in patterns if all(seen == p[layer % len(p)] for layer, seen in enumerate(windows)))
-
-
-def _layer_types(values: Mapping[str, Any], layers: int) -> list[str]:
-    """As the file says, else by its period, else every other layer slides."""
-    types, period = values.get("layer_types"), values.get("sliding_window_pattern") or 2
-    if types is None:
-        if not isinstance(period, int) or period < 1:
-            raise ValueError(f"sliding_window_pattern: expected a positive integer, found {period!r}")
-        return ["full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(layers)]
-    if not isinstance(types, list) or len(types) != layers:
-        found = len(types) if isinstance(types, list) else repr(types)
-        raise ValueError(f"layer_types: expected one for each of {layers} layers, found {found}")
-    for kind in types:
-        if kind not in ("sliding_attention", "full_attention"):
-            raise ValueError(f"layer_types: expected sliding_attention or full_attention, found {kind!r}")
-    return types
 
 
 def write(config: Config) -> dict[str, Any]:
@@ -108,22 +86,13 @@ def write(config: Config) -> dict[str, Any]:
 
 def _gemma2_json(config: Config) -> dict[str, Any]:
     window = next((w for w in config.windows if w is not None), None)
-    kinds = [config.window(layer) for layer in range(config.num_layers)]
     return {
-        "query_pre_attn_scalar": _scalar(config.query_scale),
+        "query_pre_attn_scalar": query_scalar(config.query_scale),
         "attn_logit_softcapping": config.attention_cap,
         "final_logit_softcapping": config.final_cap,
         "sliding_window": window,
-        "layer_types": ["full_attention" if kind is None else "sliding_attention" for kind in kinds],
+        "layer_types": kinds_of(config.window(layer) for layer in range(config.num_layers)),
     }
-
-
-def _scalar(query_scale: float) -> int:
-    """144 for 144**-0.5: transformers accepts an integer alone."""
-    scalar = round(query_scale**-2)
-    if abs(scalar**-0.5 - query_scale) > 1e-6 * query_scale:
-        raise CheckpointError(f"query_scale {query_scale}: Hugging Face files say it as n**-0.5 with an integer n")
-    return scalar
 
 
 def _check_writable(config: Config) -> None:

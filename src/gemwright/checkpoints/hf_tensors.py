@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ INDEX_FILE = WEIGHTS_FILE + ".index.json"
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"  # some files repeat the embedding under this name
 _COMPUTED = ".rotary_emb.inv_freq"  # old files keep these angles, which follow from the constants
+
+_DECODER = re.compile(r"language_model\.(model\.)?|(model\.)language_model\.")
+"""Before its names in a model that also sees: in the first files, and in those of transformers 5."""
 
 _SHOWN = 3  # mismatches in one message
 
@@ -115,6 +119,7 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
     Raises:
       CheckpointError: if a tensor is missing, has another shape, or is none of this model's.
     """
+    tensors = text_part(tensors)
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     names = translate(specs, FAMILIES[config.family].names)
     expected = {names[ours]: stored_shape(spec) for ours, spec in specs.items()}
@@ -123,6 +128,15 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError("; ".join(problems[:_SHOWN]) + more)
     return {ours: tensors[theirs] for ours, theirs in names.items()}
+
+
+def text_part(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of a model that also sees: the decoder's tensors, by the names they have alone. All of any other."""
+    found = {name: match for name in tensors if (match := _DECODER.match(name))}
+    if not found:
+        return tensors
+    kept = {f"{match[1] or match[2] or ''}{name[match.end() :]}": tensors[name] for name, match in found.items()}
+    return kept | {_HEAD: tensors[_HEAD]} if _HEAD in tensors else kept
 
 
 def stored_shape(spec: Spec) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
 """Values of a `config.json`, checked as they are read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from gemwright.checkpoints.errors import CheckpointError
 
 TANH_GELU = "gelu_pytorch_tanh"
 
@@ -18,7 +20,7 @@ _ACCEPTED: Accepted = {
 }
 """Those of every family."""
 
-_PADDED_ROWS = {256_128: 256_000}
+_PADDED_ROWS = {256_128: 256_000, 262_208: 262_144}
 """Embedding rows of padded checkpoints, and those that are pieces: the rest must never be sampled.
 
 Google's Flax checkpoints of Gemma 1 and 2, and files made from them, have 256,128
@@ -87,3 +89,48 @@ def rope_base(values: Mapping[str, Any], share: float | None = None) -> float:
     ):
         raise ValueError(f"rope_parameters: expected rope_type 'default' with rope_theta alone, found {rope!r}")
     return float(positive({**values, **rope}, "rope_theta", 10_000.0))
+
+
+def windows_of(values: Mapping[str, Any], layers: int, period: int) -> tuple[int | None, ...]:
+    """What each layer sees, as the shortest pattern; the family's own where it fits.
+
+    Args:
+      period: of the family: each layer at its end sees everything.
+    """
+    types = _layer_types(values, layers, period)
+    window = positive_int(values, "sliding_window") if "sliding_attention" in types else None
+    windows = [window if kind == "sliding_attention" else None for kind in types]
+    patterns = [(*(window,) * (period - 1), None)] if window else []
+    patterns += [tuple(windows[:length]) for length in range(1, layers + 1)]
+    return next(p for p in patterns if all(seen == p[layer % len(p)] for layer, seen in enumerate(windows)))
+
+
+def _layer_types(values: Mapping[str, Any], layers: int, period: int) -> list[str]:
+    """As the file says, else by its period, else by the family's."""
+    types = values.get("layer_types")
+    said: Any = values.get("sliding_window_pattern", values.get("_sliding_window_pattern"))
+    if types is None:
+        said = said or period
+        if not isinstance(said, int) or said < 1:
+            raise ValueError(f"sliding_window_pattern: expected a positive integer, found {said!r}")
+        return ["full_attention" if (layer + 1) % said == 0 else "sliding_attention" for layer in range(layers)]
+    if not isinstance(types, list) or len(types) != layers:
+        found = len(types) if isinstance(types, list) else repr(types)
+        raise ValueError(f"layer_types: expected one for each of {layers} layers, found {found}")
+    for kind in types:
+        if kind not in ("sliding_attention", "full_attention"):
+            raise ValueError(f"layer_types: expected sliding_attention or full_attention, found {kind!r}")
+    return types
+
+
+def kinds_of(windows: Iterable[int | None]) -> list[str]:
+    """`layer_types` for what each layer sees."""
+    return ["full_attention" if window is None else "sliding_attention" for window in windows]
+
+
+def query_scalar(query_scale: float) -> int:
+    """144 for 144**-0.5: transformers accepts an integer alone."""
+    scalar = round(query_scale**-2)
+    if abs(scalar**-0.5 - query_scale) > 1e-6 * query_scale:
+        raise CheckpointError(f"query_scale {query_scale}: Hugging Face files say it as n**-0.5 with an integer n")
+    return scalar

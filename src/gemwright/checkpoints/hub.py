@@ -17,11 +17,15 @@ from gemwright.checkpoints.hf_config import FILE_NAME, read_config
 _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-it", "gemma-1.1-7b-it")
 _CODEGEMMA = ("codegemma-2b", "codegemma-7b", "codegemma-7b-it", "codegemma-1.1-2b", "codegemma-1.1-7b-it")
 _RECURRENTGEMMA = ("recurrentgemma-2b", "recurrentgemma-2b-it", "recurrentgemma-9b", "recurrentgemma-9b-it")
+_GEMMA_3 = ("270m", "270m-it", "1b-pt", "1b-it", "4b-pt", "4b-it", "12b-pt", "12b-it", "27b-pt", "27b-it")
 _GEMMA_2 = ("2b", "2b-it", "9b", "9b-it", "27b", "27b-it")
 
 ALIASES: dict[str, str] = {
     **{name: f"google/{name}" for name in (*_GEMMA_1, *_CODEGEMMA, *_RECURRENTGEMMA)},
     **{f"gemma-2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
+    **{f"gemma-3-{size}": f"google/gemma-3-{size}" for size in _GEMMA_3},
+    **{f"gemma3-{size}": f"google/gemma-3-{size}" for size in _GEMMA_3},
+    **{f"gemma3-{size}": f"google/gemma-3-{size}-pt" for size in ("1b", "4b", "12b", "27b")},
     **{f"gemma2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
 }
 """Short names, those of the presets among them, and the hub's."""

@@ -13,7 +13,7 @@ from gemwright.checkpoints.host_weights import HostWeight, host_weights
 from gemwright.checkpoints.load import Progress
 from gemwright.checkpoints.safetensors_writer import Declared, write_tensors
 from gemwright.checkpoints.tokenizer_files import write_tokenizer
-from gemwright.models.family import FAMILIES, Config, Decoder
+from gemwright.models.family import FAMILIES, Config, Decoder, stop_ids
 from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
 
@@ -62,8 +62,7 @@ def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
     if tokenizer is not None:
         others = sorted(tokenizer.stop_ids - {tokenizer.eos_id})
         return TokenIds(tokenizer.pad_id, tokenizer.bos_id, (tokenizer.eos_id, *others))
-    stops = tuple(stop for stop in (control.EOS, control.END_OF_TURN_ID) if stop < config.vocab_size)
-    return TokenIds(control.PAD, control.BOS, stops)
+    return TokenIds(control.PAD, control.BOS, stop_ids(config))
 
 
 # ---------------------------------------------------------------------------------------- weights

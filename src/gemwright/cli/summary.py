@@ -30,7 +30,7 @@ def summary(
     from rich.console import Console
 
     console = Console()
-    console.print(_tree(found, model or "default model", layers))
+    console.print(tree(found, model or "default model", layers))
     for table in _tables(found):
         console.print(table)
 
@@ -52,7 +52,7 @@ def _config(model: str | None) -> "Config":
     return gguf_config(open_gguf(file)) if file else read_config(path)
 
 
-def _tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
+def tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
     """Weights by module; of layers with the same weights the first is shown, and how many there are."""
     from rich.tree import Tree
 

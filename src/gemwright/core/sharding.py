@@ -14,8 +14,8 @@ from gemwright.core.module import Spec, map_specs
 
 Rules = Mapping[str, str]
 
-TENSOR_PARALLEL: Rules = {"vocab": "model", "mlp": "model", "heads": "model", "kv_heads": "model"}
-"""Each device holds some heads, some of the MLP's width and some of the vocabulary."""
+TENSOR_PARALLEL: Rules = dict.fromkeys(("vocab", "mlp", "heads", "kv_heads", "recurrent"), "model")
+"""Each device holds some heads, some of the width of MLP and recurrence, and some of the vocabulary."""
 
 FULLY_SHARDED: Rules = {**TENSOR_PARALLEL, "embed": "data"}
 """The copies along `data` share one set of weights too, and gather it as they go (ZeRO-3)."""

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from gemwright.core.cache import LayerCache
 from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight
-from gemwright.models import gemma, griffin
+from gemwright.models import gemma, gemma3, griffin
+from gemwright.text import control
 
 Cache = tuple[LayerCache, ...]
 """One a layer."""
@@ -75,23 +76,32 @@ class Family:
       new_cache: an empty one for (rows, capacity, dtype, bits of keys and values or None).
       goes_back_from: the longest row that can be cut anywhere.
       names: a weight's name here, and in a Hugging Face checkpoint.
+      end_of_turn: the id of that piece in the vocabulary.
     """
 
     specs: Callable[[Any], Decoder]
     new_cache: Callable[[Any, int, int, jnp.dtype, int | None], Cache]
     goes_back_from: Callable[[Any], int]
     names: NameTable
+    end_of_turn: int = control.END_OF_TURN_ID
 
 
-FAMILIES: dict[str, Family] = {
-    name: Family(gemma.Gemma.specs, gemma.new_cache, gemma.goes_back_from, names)
-    for name, names in gemma.HUGGING_FACE_NAMES.items()
-} | {
-    name: Family(griffin.Griffin.specs, griffin.new_cache, griffin.goes_back_from, names)
-    for name, names in griffin.HUGGING_FACE_NAMES.items()
-}
+FAMILIES: dict[str, Family] = (
+    {
+        name: Family(gemma.Gemma.specs, gemma.new_cache, gemma.goes_back_from, names)
+        for name, names in gemma.HUGGING_FACE_NAMES.items()
+    }
+    | {
+        name: Family(gemma3.Gemma3.specs, gemma.new_cache, gemma.goes_back_from, names, gemma3.END_OF_TURN_ID)
+        for name, names in gemma3.HUGGING_FACE_NAMES.items()
+    }
+    | {
+        name: Family(griffin.Griffin.specs, griffin.new_cache, griffin.goes_back_from, names)
+        for name, names in griffin.HUGGING_FACE_NAMES.items()
+    }
+)
 
-PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS}
+PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS, **gemma3.PRESETS}
 
 
 def specs_of(config: Config) -> Decoder:
@@ -107,3 +117,8 @@ def new_cache(config: Config, rows: int, capacity: int, dtype: Any, bits: int | 
 def goes_back_from(config: Config) -> int:
     """The longest row that can be cut anywhere; 0 if none can, nor a wrong guess be taken back."""
     return FAMILIES[config.family].goes_back_from(config)
+
+
+def stop_ids(config: Config) -> tuple[int, ...]:
+    """Where an answer ends, for a model without a tokenizer: EOS and the end of a turn, as far as it has them."""
+    return tuple(stop for stop in (control.EOS, FAMILIES[config.family].end_of_turn) if stop < config.vocab_size)

@@ -186,8 +186,7 @@ class MLP:
     down: Weight  # (D, F)
 
     @staticmethod
-    def specs(config: Config) -> "MLP":
-        d, f = config.embed_dim, config.mlp_dim
+    def specs(d: int, f: int) -> "MLP":
         return MLP(
             gate=weight((f, d), ("mlp", "embed")),
             up=weight((f, d), ("mlp", "embed")),
@@ -211,7 +210,9 @@ class Block:
     def specs(config: Config) -> "Block":
         norm = weight((config.embed_dim,), ("embed",), init="zeros")
         post_norm = norm if config.post_norms else None
-        return Block(norm, Attention.specs(config), post_norm, norm, MLP.specs(config), post_norm)
+        return Block(
+            norm, Attention.specs(config), post_norm, norm, MLP.specs(config.embed_dim, config.mlp_dim), post_norm
+        )
 
     def __call__(
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config

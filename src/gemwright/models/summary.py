@@ -1,6 +1,7 @@
 """What a model is made of and what it needs, read from its Specs without allocating."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,8 @@ class Summary:
         }
 
 
-def summarise(config: Config) -> Summary:
-    """Count a model of this config."""
+def summarise(config: Config, lengths: Sequence[int] = ()) -> Summary:
+    """Count a model of this config; `lengths` of texts for the cache, or shares of its context."""
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     sizes = {name: spec.size for name, spec in specs.items()}
     embedding, total = sizes["embedding"], sum(sizes.values())
@@ -57,7 +58,7 @@ def summarise(config: Config) -> Summary:
         embedding=embedding,
         other=total - embedding,
         asset_bytes={kind: int(total * each) for kind, each in BYTES_PER_WEIGHT.items()},
-        cache_bytes={length: cache_bytes(config, length) for length in _context_lengths(config)},
+        cache_bytes={length: cache_bytes(config, length) for length in lengths or _context_lengths(config)},
     )
 
 
