@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.core.cache import KVCache
 from gemwright.inference.session import Sequences, Session, chunk_length
 from gemwright.models.paligemma import Config, PaliGemma
 
@@ -43,7 +43,7 @@ def read_pictures(
 @partial(jax.jit, static_argnames="config", donate_argnames="caches")
 def _read(
     weights: PaliGemma,
-    caches: tuple[KVCache, ...],
+    caches: Any,
     pixels: jax.Array,
     tokens: jax.Array,
     lengths: jax.Array,

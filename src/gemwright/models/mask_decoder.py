@@ -52,7 +52,7 @@ class Conv:
     @staticmethod
     def specs(inward: int, outward: int, side: int) -> "Conv":
         axes = ("channels_out", "channels_in", "row", "column")
-        return Conv(weight((outward, inward, side, side), axes, inputs=3), _bias(outward))
+        return Conv(weight((outward, inward, side, side), axes, inputs=3, product=False), _bias(outward))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kept = jax.lax.conv_general_dilated(x, self.kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "OIHW", "NHWC"))
@@ -69,7 +69,7 @@ class Doubling:
     @staticmethod
     def specs(inward: int, outward: int) -> "Doubling":
         axes = ("channels_in", "channels_out", "row", "column")
-        return Doubling(weight((inward, outward, 4, 4), axes, inputs=3), _bias(outward))
+        return Doubling(weight((inward, outward, 4, 4), axes, inputs=3, product=False), _bias(outward))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # The gradient of a convolution: its kernel turned by half a circle over an input with gaps.
@@ -116,7 +116,7 @@ class MaskDecoder:
         wide = config.channels
         widths = [wide, *(wide >> step for step in range(config.doublings))]
         return MaskDecoder(
-            codebook=weight((config.codes, config.code_dim), ("code", "embed")),
+            codebook=weight((config.codes, config.code_dim), ("code", "embed"), product=False),
             inward=Conv.specs(config.code_dim, wide, 1),
             residuals=(Residual.specs(wide),) * 2,
             doublings=tuple(map(Doubling.specs, widths, widths[1:])),

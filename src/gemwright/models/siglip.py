@@ -79,11 +79,11 @@ class Norm:
 @module
 class Attention:
     query: Weight  # (H, K, D)
-    query_bias: jax.Array  # (H, K)
+    query_bias: jax.Array  # (H x K,)
     key: Weight  # (H, K, D)
-    key_bias: jax.Array  # (H, K)
+    key_bias: jax.Array  # (H x K,)
     value: Weight  # (H, K, D)
-    value_bias: jax.Array  # (H, K)
+    value_bias: jax.Array  # (H x K,)
     output: Weight  # (D, H, K)
     output_bias: jax.Array  # (D,)
 
@@ -91,14 +91,17 @@ class Attention:
     def specs(config: Config) -> "Attention":
         d, h, k = config.embed_dim, config.num_heads, config.head_dim
         inward = weight((h, k, d), ("heads", "head_dim", "embed"))
-        bias = weight((h, k), ("heads", "head_dim"), init="zeros", product=False)
+        bias = weight((h * k,), ("heads",), init="zeros")
         outward = weight((d, h, k), ("embed", "heads", "head_dim"), inputs=2)
         return Attention(inward, bias, inward, bias, inward, bias, outward, weight((d,), ("embed",), init="zeros"))
 
     def __call__(self, x: jax.Array, config: Config) -> jax.Array:
-        queries, keys, values = project_each(x, (self.query, self.key, self.value))
-        queries = (queries + _as(self.query_bias, x)) * config.head_dim**-0.5
-        keys, values = keys + _as(self.key_bias, x), values + _as(self.value_bias, x)
+        biases = (
+            _as(bias, x).reshape(config.num_heads, -1) for bias in (self.query_bias, self.key_bias, self.value_bias)
+        )
+        products = project_each(x, (self.query, self.key, self.value))
+        queries, keys, values = (product + bias for product, bias in zip(products, biases, strict=True))
+        queries = queries * config.head_dim**-0.5
         everything = jnp.ones((x.shape[0], x.shape[1], x.shape[1]), bool)
         mixed = attend(queries, keys, values, everything, cap=None)
         return project(mixed, self.output, inputs=2) + _as(self.output_bias, x)
@@ -151,7 +154,7 @@ def _as(bias: jax.Array, x: jax.Array) -> jax.Array:
 
 @module
 class SigLIP:
-    patch: Weight  # (D, 3, P, P)
+    patch: jax.Array  # (D, 3, P, P), never quantised: pixels are few beside what they decide
     patch_bias: jax.Array  # (D,)
     position: jax.Array  # (N, D)
     layers: tuple[Block, ...]
@@ -161,7 +164,7 @@ class SigLIP:
     def specs(config: Config) -> "SigLIP":
         d, p = config.embed_dim, config.patch_size
         return SigLIP(
-            patch=weight((d, 3, p, p), ("embed", "channel", "row", "column"), inputs=3),
+            patch=weight((d, 3, p, p), ("embed", "channel", "row", "column"), inputs=3, product=False),
             patch_bias=weight((d,), ("embed",), init="zeros"),
             position=weight((config.patches, d), ("patch", "embed"), product=False),
             layers=(Block.specs(config),) * config.num_layers,

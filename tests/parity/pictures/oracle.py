@@ -66,11 +66,18 @@ def _fill(model: Any, state: dict[str, np.ndarray]) -> None:
     model.load_state_dict(shaped, strict=True)
 
 
-def processed(picture: Image.Image, size: int) -> np.ndarray:
-    """(size, size, 3) float32: what transformers' processor on Pillow makes of a picture."""
-    processor = transformers.SiglipImageProcessorPil(size={"height": size, "width": size})
+def processed(picture: Image.Image, size: int, name: str = "SiglipImageProcessorPil") -> np.ndarray:
+    """(size, size, 3) float32: what one of transformers' processors on Pillow makes of a picture."""
+    processor = getattr(transformers, name)(size={"height": size, "width": size})
     (pixels,) = processor(picture, return_tensors="np").pixel_values
     return pixels.transpose(1, 2, 0)
+
+
+def crops(picture: Image.Image, smallest: int, most: int, from_ratio: float) -> list[np.ndarray]:
+    """(height, width, 3) levels of each of a picture's crops by Gemma 3's processor."""
+    channels_first = np.asarray(picture).transpose(2, 0, 1)
+    found = transformers.Gemma3ImageProcessorPil().pan_and_scan(channels_first, smallest, most, from_ratio)
+    return [crop.transpose(1, 2, 0) for crop in found]
 
 
 def _channels_first(pixels: np.ndarray) -> torch.Tensor:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from gemwright.images.crops import PanAndScan, pan_and_scan
 from gemwright.images.load import load_picture
 from gemwright.images.pixels import to_pixels
 from tests.parity.pictures.stored import stored
@@ -40,3 +42,22 @@ def test_pixels_of_photographs_are_exactly_the_processors(size: int) -> None:
     for path in paths:
         picture = load_picture(path)
         np.testing.assert_array_equal(to_pixels(picture, size), processed(picture, size), err_msg=path.name)
+        bilinear = processed(picture, size, "Gemma3ImageProcessorPil")
+        np.testing.assert_array_equal(to_pixels(picture, size, "bilinear"), bilinear, err_msg=path.name)
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("default")
+def test_crops_are_those_of_gemma_3s_processor() -> None:
+    from tests.parity.pictures.oracle import crops  # imports torch
+
+    draw, cut = np.random.default_rng(0), 0
+    for _ in range(400):
+        width, height = (int(side) for side in draw.integers(1, 120, 2))
+        rule = PanAndScan(int(draw.integers(4, 40)), int(draw.integers(2, 6)), float(draw.uniform(1, 2)))
+        picture = Image.fromarray(draw.integers(256, size=(height, width, 3), dtype=np.uint8))
+        theirs = crops(picture, rule.smallest, rule.most, rule.from_ratio)
+        for mine, other in zip(pan_and_scan(picture, rule), theirs, strict=True):
+            np.testing.assert_array_equal(np.asarray(mine), other)
+        cut += bool(theirs)
+    assert 50 < cut < 350
