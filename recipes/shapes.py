@@ -4,6 +4,7 @@
 
 trains on rendered pictures of two things with captions and questions (`recipes/shapes_data.py`), then asks about
 combinations of thing and colour that training never showed, and counts the answers that are right to the letter.
+Interrupted at any moment, the same command goes on.
 Expected: see docs/pictures.md for the share and the time.
 """
 
@@ -12,15 +13,14 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 import gemwright
-from gemwright.core.module import initialise, named_leaves
+from gemwright.core.module import initialise
 from gemwright.images.pixels import to_pixels
 from gemwright.inference.generate import decode
 from gemwright.inference.pictures import read_pictures
@@ -30,16 +30,18 @@ from gemwright.models.gemma import gemma1
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.text.picture_prompt import format_picture_prompt
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
-from gemwright.training.loop import plot_losses
+from gemwright.training.loop import plot_losses, restore, save, trim
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.pictures import PictureBatch, make_picture_step
 from gemwright.training.run import Run, Stage
+from gemwright.training.step import State
 from recipes.shapes_data import Example, examples
 
 LENGTH = 22
 """Tokens that the longest prompt and its answer need."""
 
-ROWS = 64
+ROWS = 32
+SAVE_EVERY = 200
 
 
 def model() -> Config:
@@ -76,30 +78,32 @@ def pixels(found: list[Example], config: Config) -> np.ndarray:
 
 
 def train(steps: int, folder: Path) -> PaliGemma:
-    """The weights after so many batches; their losses in `folder`."""
+    """Train, or go on training where `folder` left off, and return the weights; their losses in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     config, words, recipe = model(), tokenizer(), run(steps)
     optimizer = make_optimizer(recipe, PaliGemma.specs(config))
-    weights = initialise(PaliGemma.specs(config), recipe.seed)
-    step, state = make_picture_step(config, optimizer), optimizer.init(weights)  # pyright: ignore[reportArgumentType]
-    stream = batches(words, config)
-    with (folder / "losses.jsonl").open("w", buffering=1) as log:
-        for number in range(steps):
+    fresh: Any = initialise(PaliGemma.specs(config), recipe.seed)
+    state = restore(State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), folder / "state.safetensors")
+    step, first = make_picture_step(config, optimizer), int(state.step)
+    trim(folder / "losses.jsonl", first)
+    with (folder / "losses.jsonl").open("a", buffering=1) as log:
+        for number in range(first, steps):
             begun = time.perf_counter()
-            weights, state, loss = step(weights, state, next(stream))
+            weights: Any = state.weights
+            weights, inner, loss = step(weights, state.optimizer, batch_of_step(number, words, config))
+            state = State(weights, inner, state.step + 1)
             record = {"step": number, "loss": round(float(loss), 5), "seconds": round(time.perf_counter() - begun, 3)}
             log.write(json.dumps(record) + "\n")
+            if (number + 1) % SAVE_EVERY == 0 or number + 1 == steps:
+                save(state, folder / "state.safetensors")
     plot_losses(folder)
-    save_file(
-        {name: np.asarray(value) for name, value in named_leaves(weights).items()}, folder / "weights.safetensors"
-    )
-    return weights
+    trained: Any = state.weights
+    return trained
 
 
-def batches(words: Tokenizer, config: Config) -> Iterator[PictureBatch]:
-    stream = examples("train", seed=0)
-    while True:
-        yield batch(list(itertools.islice(stream, ROWS)), words, config)
+def batch_of_step(number: int, words: Tokenizer, config: Config) -> PictureBatch:
+    """The same for the same number, whatever came before."""
+    return batch(list(itertools.islice(examples("train", number), ROWS)), words, config)
 
 
 def answers(weights: PaliGemma, config: Config, found: list[Example], words: Tokenizer) -> list[str]:
@@ -117,7 +121,7 @@ def answers(weights: PaliGemma, config: Config, found: list[Example], words: Tok
 def shares_right(weights: PaliGemma, config: Config, count: int = 1000) -> dict[str, float]:
     """Of held-out combinations, the share of answers right to the letter: by the prompt's beginning, and of all."""
     words, right = tokenizer(), defaultdict[str, list[bool]](list)
-    stream = examples("heldout", seed=1)
+    stream = examples("heldout", seed=0)
     for _ in range(count // ROWS + 1):
         found = list(itertools.islice(stream, ROWS))
         for one, said in zip(found, answers(weights, config, found, words), strict=True):
@@ -128,8 +132,8 @@ def shares_right(weights: PaliGemma, config: Config, count: int = 1000) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for losses, weights and the report")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--out", type=Path, required=True, help="folder for losses, state and the report; resumed")
+    parser.add_argument("--steps", type=int, default=8000)
     arguments = parser.parse_args()
     weights = train(arguments.steps, arguments.out)
     report = shares_right(weights, model())

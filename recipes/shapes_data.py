@@ -1,6 +1,6 @@
 """Rendered pictures of two things, with captions, questions and their answers.
 
-A thing is a shape or a digit in one of six colours. Some combinations of thing and colour are held out: training
+A thing is a shape or a digit in one of ten colours. Some combinations of thing and colour are held out: training
 never shows them, though it shows each thing and each colour. A model that has learned to see names them too.
 """
 
@@ -19,11 +19,15 @@ DIGITS = tuple("0123456789")
 NAMES = (*SHAPES, *DIGITS)
 COLOURS = {
     "red": (220, 40, 40),
-    "green": (40, 180, 60),
+    "orange": (245, 140, 30),
+    "yellow": (240, 225, 60),
+    "green": (40, 170, 60),
+    "cyan": (60, 215, 220),
     "blue": (60, 90, 235),
-    "yellow": (235, 215, 50),
-    "purple": (170, 60, 200),
+    "purple": (150, 60, 200),
+    "pink": (250, 150, 190),
     "white": (240, 240, 240),
+    "grey": (130, 130, 130),
 }
 
 Split = Literal["train", "heldout"]
@@ -36,9 +40,9 @@ class Thing:
 
     @property
     def split(self) -> Split:
-        """Each name misses at most one colour in training, each colour two or three names."""
+        """Each name misses at most one colour in training, each colour one or two names."""
         name, colour = NAMES.index(self.name), list(COLOURS).index(self.colour)
-        return "heldout" if (5 * name + colour) % 7 == 0 else "train"
+        return "heldout" if (7 * name + colour) % 11 == 0 else "train"
 
     def __str__(self) -> str:
         return f"{self.colour} {self.name}"
@@ -94,8 +98,8 @@ def render(left: Thing, right: Thing, rng: np.random.Generator) -> Image.Image:
     picture = Image.fromarray(noise.astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for thing, start in ((left, 0), (right, SIDE // 2)):
-        size = int(rng.integers(26, 40))
-        x = start + int(rng.integers(2, SIDE // 2 - size - 1))
+        size = int(rng.integers(32, 43))
+        x = start + int(rng.integers(2, SIDE // 2 - size - 2))
         y = int(rng.integers(2, SIDE - size - 2))
         shade = np.clip(np.array(COLOURS[thing.colour]) + rng.integers(-18, 19, 3), 0, 255)
         draw_thing(pen, thing.name, (x, y, x + size, y + size), (int(shade[0]), int(shade[1]), int(shade[2])))

@@ -17,9 +17,9 @@ from recipes.shapes_data import COLOURS, EVERY_THING, NAMES, PROMPTS, SIDE, Thin
 def test_each_name_and_each_colour_is_trained_in_some_combination() -> None:
     trained = [thing for thing in EVERY_THING if thing.split == "train"]
     held_out = [thing for thing in EVERY_THING if thing.split == "heldout"]
-    assert len(held_out) == 14
+    assert (len(held_out), len(EVERY_THING)) == (15, 160)
     assert max(Counter(thing.name for thing in held_out).values()) == 1
-    assert max(Counter(thing.colour for thing in held_out).values()) <= 3
+    assert max(Counter(thing.colour for thing in held_out).values()) <= 2
     assert {thing.name for thing in trained} == set(NAMES)
     assert {thing.colour for thing in trained} == set(COLOURS)
 
@@ -88,9 +88,10 @@ def test_the_recipe_runs_from_pictures_to_its_report(tmp_path: Path, monkeypatch
     small = Config(replace(whole.vision, num_layers=1), replace(whole.decoder, num_layers=1))
     monkeypatch.setattr(shapes, "ROWS", 4)
     monkeypatch.setattr(shapes, "model", lambda: small)
+    monkeypatch.setattr(shapes, "SAVE_EVERY", 2)
+    shapes.train(2, tmp_path)  # interrupted after two steps, it goes on with the third
     weights = shapes.train(3, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
     assert len(losses) == 3
     assert 7 < losses[0] < 10, "about log 4096: nothing is known yet"
     assert set(shapes.shares_right(weights, small, count=4)) >= {"all"}
-    assert (tmp_path / "weights.safetensors").is_file()

@@ -51,7 +51,7 @@ def train(
     burst = burst or (1 if jax.default_backend() == "cpu" else BURST)
     steps_function = _steps_function(run, optimizer, burst)
     first, last = int(state.step), min(run.steps, until or run.steps)
-    _trim(folder / "losses.jsonl", first)
+    trim(folder / "losses.jsonl", first)
     with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
         report = Report(log, progress, run.tokens_per_step, first, last)
         for steps in groups(run, first, last, burst, save_every):
@@ -164,7 +164,7 @@ def plot_losses(folder: Path) -> None:
     figure.savefig(folder / "loss.png", dpi=110)
 
 
-def _trim(log: Path, steps: int) -> None:
+def trim(log: Path, steps: int) -> None:
     """Drop the lines of steps that were done but not saved: they are done again."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)
