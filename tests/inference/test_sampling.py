@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gemwright.inference.sampling import Filters, Sampling, choose, keep, penalise
+from gemwright.inference.sampling import Filters, Sampling, choose, keep, likeliest, penalise
 
 SIZE = 24
 IMPOSSIBLE = 1e-37  # shares below have no float32 of their own: as good as none
@@ -84,6 +84,14 @@ def test_min_p_keeps_what_sorting_keeps(row: list[float], p: float) -> None:
 @given(row=rows, k=st.integers(1, SIZE), top=st.floats(0.1, 0.999), low=st.floats(1e-3, 0.9))
 def test_filters_together_keep_what_sorting_keeps(row: list[float], k: int, top: float, low: float) -> None:
     assert_keeps_the_same(row, Sampling(temperature=1, top_k=k, top_p=top, min_p=low))
+
+
+@pytest.mark.parametrize("width", [1, 255, 256, 257, 1000])
+def test_the_likeliest_is_the_first_of_the_largest(width: int) -> None:
+    draw = np.random.default_rng(width)
+    scores = draw.integers(-9, 9, (7, width)).astype(np.float32)  # with ties
+    scores[0], scores[1] = -np.inf, scores[1, 0]
+    np.testing.assert_array_equal(np.asarray(likeliest(jnp.asarray(scores))), scores.argmax(axis=-1))
 
 
 def test_ties_at_the_border_are_all_kept() -> None:

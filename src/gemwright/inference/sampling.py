@@ -15,6 +15,7 @@ from gemwright.core.module import module
 
 _LEAST = 1e-30  # smaller temperatures and shares would be 0 in float32
 _ALL = 2**31 - 1  # tokens: more than any vocabulary has
+_PART = 256  # tokens among which the likeliest is looked for at once
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,23 @@ def choose(
         counts = jnp.broadcast_to(count, knobs.seeds.shape)
         noise = jax.vmap(lambda seed, count: _noise(seed, count, logits.shape[-1]))(knobs.seeds, counts)
         adjusted = jnp.where(sampled, kept + noise, adjusted)
-    tokens = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
+    tokens = likeliest(adjusted)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def likeliest(scores: jax.Array) -> jax.Array:
+    """(B,) int32: what `jnp.argmax` gives for (B, V) numbers, by the largest of each part first.
+
+    XLA finds a maximum in vectors, but goes through the numbers one by one to learn where it stands.
+    """
+    width = scores.shape[-1]
+    parts = -(-width // _PART)
+    whole = jnp.pad(scores, ((0, 0), (0, parts * _PART - width)), constant_values=-jnp.inf)
+    best = jnp.argmax(jnp.max(whole.reshape(-1, parts, _PART), axis=-1), axis=-1)
+    places = jnp.minimum(best[:, None] * _PART + jnp.arange(_PART), width - 1)
+    within = jnp.argmax(jnp.take_along_axis(scores, places, axis=-1), axis=-1)
+    return (best * _PART + within).astype(jnp.int32)
 
 
 def _noise(seed: jax.Array, count: jax.Array, size: int) -> jax.Array:
