@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemwright.core import ops
-from gemwright.core.ops import attend, attend_in_order, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
 from tests.core import reference
 from tests.tolerances import BFLOAT16, SAME
 
@@ -60,22 +60,26 @@ def test_no_cap_changes_nothing() -> None:
 # ----------------------------------------------------------------------------------------- rotation
 
 
+def rotated(x: jax.Array, positions: np.ndarray) -> jax.Array:
+    return rotate(x, rotation(jnp.asarray(positions), x.shape[-1], 10_000.0))
+
+
 def test_rotation_turns_each_pair_of_halves_by_its_own_angle() -> None:
     x, positions = normal(2, 5, 3, 10), np.array([[0, 1, 2, 3, 99], [7, 50, 3, 3, 64]])
-    assert_same(rotate(jnp.asarray(x), jnp.asarray(positions), 10_000.0), reference.rotate(x, positions, 10_000.0))
+    assert_same(rotated(jnp.asarray(x), positions), reference.rotate(x, positions, 10_000.0))
 
 
 def test_position_zero_is_not_turned() -> None:
     x = jnp.asarray(normal(1, 4, 2, 6))
-    assert bool((rotate(x, jnp.zeros((1, 4), jnp.int32), 10_000.0) == x).all())
+    assert bool((rotated(x, np.zeros((1, 4))) == x).all())
 
 
 def test_rotated_products_depend_on_the_distance_alone() -> None:
     query, key = (jnp.asarray(normal(1, 1, 1, 14, seed=seed)) for seed in (0, 1))
 
     def product(at: int, other: int) -> float:
-        left = rotate(query, jnp.array([[at]]), 10_000.0)
-        return float(jnp.sum(left * rotate(key, jnp.array([[other]]), 10_000.0)))
+        left = rotated(query, np.array([[at]]))
+        return float(jnp.sum(left * rotated(key, np.array([[other]]))))
 
     assert product(9, 4) == pytest.approx(product(25, 20), abs=SAME)
     assert abs(product(9, 4) - product(4, 9)) > 0.1
@@ -84,7 +88,7 @@ def test_rotated_products_depend_on_the_distance_alone() -> None:
 def test_bfloat16_is_rotated_in_float32_even_far_out() -> None:
     # A bfloat16 position has 8 bits: 8191 would become 8192, and the first pair turn by a radian more.
     x, positions = jnp.asarray(normal(1, 3, 2, 8), jnp.bfloat16), np.array([[257, 4097, 8191]])
-    result = rotate(x, jnp.asarray(positions), 10_000.0)
+    result = rotated(x, positions)
     expected = reference.rotate(np.asarray(x, np.float32), positions, 10_000.0)
     assert result.dtype == jnp.bfloat16
     # At such angles the float32 frequencies are off by 8191 * 2^-24 radians, as they are in every reference.

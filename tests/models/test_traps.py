@@ -87,10 +87,10 @@ def test_the_gate_is_opened_and_not_the_up_branch(family: Family) -> None:
     assert difference(family, edited(family, swap)) > UNDONE
 
 
-def interleaved(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+def interleaved(x: jax.Array, by: ops.Rotation) -> jax.Array:
     """Rotates neighbours (0,1), (2,3), ... in place of the two halves of a head."""
     apart = jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
-    first, second = jnp.split(ops.rotate(apart, positions, base), 2, axis=-1)
+    first, second = jnp.split(ops.rotate(apart, by), 2, axis=-1)
     return jnp.stack([first, second], axis=-1).reshape(x.shape)
 
 
@@ -107,16 +107,18 @@ def test_rotary_turns_by_the_given_base(family: Family) -> None:
 
 @each
 def test_rotary_frequencies_run_over_the_whole_head(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    rotate = ops.rotate  # the exponent i/K of a mistaken formula is that of base**0.5
-    monkeypatch.setattr(gemma, "rotate", lambda x, positions, base: rotate(x, positions, base**0.5))
+    rotation = ops.rotation  # the exponent i/K of a mistaken formula is that of base**0.5
+    monkeypatch.setattr(gemma, "rotation", lambda positions, size, base: rotation(positions, size, base**0.5))
     assert difference(family) > UNDONE
 
 
 @each
 def test_positions_start_at_the_first_token_and_go_up_by_one(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     # Only distances matter, so that a shift is harmless; standing still is not.
-    rotate = ops.rotate
-    monkeypatch.setattr(gemma, "rotate", lambda x, positions, base: rotate(x, jnp.zeros_like(positions), base))
+    rotation = ops.rotation
+    monkeypatch.setattr(
+        gemma, "rotation", lambda positions, size, base: rotation(jnp.zeros_like(positions), size, base)
+    )
     assert difference(family) > UNDONE
 
 

@@ -31,20 +31,26 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else jnp.tanh(x / cap) * cap
 
 
-@partial(jax.jit, static_argnames="base")
-def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
-    """Rotary position embedding: the first half of a head is paired with its second half.
+Rotation = tuple[jax.Array, jax.Array]
+"""Sines and cosines, (B, T, 1, K / 2): computed once for all layers."""
 
-    Args:
-      x: (B, T, heads, K).
-      positions: (B, T) integers.
-      base: the wavelength base; pair i turns by position / base^(2i/K).
+
+def rotation(positions: jax.Array, size: int, base: float) -> Rotation:
+    """How far heads of `size` are turned at each of the (B, T) positions.
+
+    The first half of a head is paired with its second half; pair i turns by position / base^(2i/size).
     """
-    half = x.shape[-1] // 2
+    half = size // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
     # Else XLA would fuse them into what follows, and compute them anew for every head, half and derivative.
-    sin, cos = jax.lax.optimization_barrier((jnp.sin(angles), jnp.cos(angles)))
+    return jax.lax.optimization_barrier((jnp.sin(angles), jnp.cos(angles)))
+
+
+@jax.jit
+def rotate(x: jax.Array, by: Rotation) -> jax.Array:
+    """Rotary position embedding of (B, T, heads, K)."""
+    sin, cos = by
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import SPARE, KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend_in_order, causal, rms_norm, rotate, soft_cap
+from gemwright.core.ops import Rotation, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
 from gemwright.core.weights import Weight, lookup, project, project_each
 
 # ---------------------------------------------------------------------------------------- config
@@ -120,10 +120,12 @@ class Step:
 
     Attributes:
       positions: (B, T); -1 marks padding.
+      rotation: of these positions.
       segments: (B, T) of packed documents that do not see each other, or None.
     """
 
     positions: jax.Array
+    rotation: Rotation
     segments: jax.Array | None = None
 
     def visible(self, window: int | None) -> jax.Array:
@@ -154,8 +156,8 @@ class Attention:
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
-        queries = rotate(queries, step.positions, config.rope_base) * config.query_scale
-        keys = rotate(keys, step.positions, config.rope_base)
+        queries = rotate(queries, step.rotation) * config.query_scale
+        keys = rotate(keys, step.rotation)
         if cache is None:
             mixed = attend_in_order(queries, keys, values, step.visible(window), config.attention_cap)
         else:
@@ -250,7 +252,7 @@ class Gemma:
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        step = Step(positions, segments)
+        step = Step(positions, rotation(positions, config.head_dim, config.rope_base), segments)
         x = self.embed(tokens, config)
         new_cache: list[KVCache] = []
         for index, block in enumerate(self.layers):
