@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.packed import Packed
 from gemwright.core.recording import Recording
+from gemwright.kernels.gated_product import gated_product
 from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
@@ -46,6 +47,16 @@ def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tu
     return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
 
 
+def project_gated(x: jax.Array, gate: Weight, up: Weight) -> jax.Array:
+    """gelu of `project` by one weight, times that by another; packed ones in one call."""
+    if isinstance(gate, Packed) and isinstance(up, Packed):
+        rows, outs = x.reshape(-1, x.shape[-1]), gate.shape[0]
+        mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs)
+        return mixed.reshape(*x.shape[:-1], outs)
+    gates, ups = project_each(x, (gate, up))
+    return jax.nn.gelu(gates, approximate=True) * ups
+
+
 def _noted(rows: jax.Array, weight: Weight) -> jax.Array | IntWeight | Packed:
     """The weight to compute with, once a watched one has noted what it meets."""
     if not isinstance(weight, Recording):
@@ -56,6 +67,7 @@ def _noted(rows: jax.Array, weight: Weight) -> jax.Array | IntWeight | Packed:
 
 # Programs of their own, so that layers alike are traced once.
 _packed_products = jax.jit(packed_products, static_argnums=2)
+_gated_product = jax.jit(gated_product, static_argnums=3)
 
 
 @partial(jax.jit, static_argnames="outs")

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gated_rows.h"
 #include "levels.h"
 #include "packed_tiles.h"
 #include "parallel.h"
@@ -19,16 +20,18 @@ namespace {
 struct Arithmetic {
   QuantiseRows* quantise;
   PackedTiles *tiles4, *tiles8;
+  GateRows* gate;
   int64_t together;  // rows
   int32_t (*start)(int64_t bits, int32_t sum);
 };
 
-constexpr Arithmetic kPortable{quantise_rows_portable, packed_tiles4_portable, packed_tiles8_portable, kTokensPortable,
-                               [](int64_t, int32_t) { return int32_t{0}; }};
+constexpr Arithmetic kPortable{quantise_rows_portable, packed_tiles4_portable, packed_tiles8_portable,
+                               gate_rows_portable, kTokensPortable, [](int64_t, int32_t) { return int32_t{0}; }};
 #if defined(GEMWRIGHT_X86)
-constexpr Arithmetic kAvx2{quantise_rows_avx2, packed_tiles4_avx2, packed_tiles8_avx2, kTokensAvx2, packed_start_avx2};
-constexpr Arithmetic kAvx512{quantise_rows_avx512, packed_tiles4_avx512, packed_tiles8_avx512, kTokensAvx512,
-                             packed_start_avx512};
+constexpr Arithmetic kAvx2{quantise_rows_avx2, packed_tiles4_avx2, packed_tiles8_avx2, gate_rows_avx2, kTokensAvx2,
+                           packed_start_avx2};
+constexpr Arithmetic kAvx512{quantise_rows_avx512, packed_tiles4_avx512, packed_tiles8_avx512, gate_rows_avx512,
+                             kTokensAvx512, packed_start_avx512};
 #else
 constexpr Arithmetic kAvx2 = kPortable, kAvx512 = kPortable;
 #endif
@@ -67,20 +70,51 @@ void quantise(ffi::ThreadPool& pool, const Arithmetic& by, const ffi::AnyBuffer&
   in_parallel(pool, blocks, [=](int64_t number) { compute(number, number + 1); });
 }
 
+// A product with the function that computes it.
+struct Work {
+  PackedProduct product;
+  PackedTiles* compute;
+  int64_t bits;
+
+  int64_t tiles() const { return (product.outs + kTileRows - 1) / kTileRows; }
+  int64_t tile_bytes() const { return product.groups * kTileRows * kGroup * bits / 8; }
+};
+
 // Some tiles of one of the products, for a thread to take at once.
 struct Share {
-  const PackedProduct* product;
-  PackedTiles* compute;
+  const Work* work;
   int64_t first, last;
 };
 
-// Cuts a product into shares of about 128 KiB of codes.
-void cut(const PackedProduct& product, PackedTiles* compute, int64_t bits, std::vector<Share>& shares) {
-  const int64_t tile_bytes = std::max<int64_t>(1, product.groups * kTileRows * kGroup * bits / 8);
-  const int64_t together = std::max<int64_t>(1, (128 << 10) / tile_bytes);
-  const int64_t tiles = (product.outs + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < tiles; tile += together)
-    shares.push_back({&product, compute, tile, std::min(tiles, tile + together)});
+// Cuts a product into shares of about so many bytes of codes.
+void cut(const Work& work, int64_t bytes, std::vector<Share>& shares) {
+  const int64_t together = std::max<int64_t>(1, bytes / std::max<int64_t>(1, work.tile_bytes()));
+  for (int64_t tile = 0; tile < work.tiles(); tile += together)
+    shares.push_back({&work, tile, std::min(work.tiles(), tile + together)});
+}
+
+// The tiles of a share alone, (n, tiles * 16), in float32.
+void compute_apart(const Work& work, int64_t first, int64_t last, float* out) {
+  PackedProduct part = work.product;
+  part.codes += first * work.tile_bytes();
+  part.scales += first * part.groups * kTileRows;
+  part.out = out;
+  part.narrow = false;
+  part.outs = (last - first) * kTileRows;
+  work.compute(part, 0, last - first);
+}
+
+// gelu(gate) * up for some tiles: the sums stay in this thread's cache.
+void compute_gated(const Arithmetic& by, const Work& gate, const Work& up, int64_t first, int64_t last) {
+  const PackedProduct& p = gate.product;
+  const int64_t width = (last - first) * kTileRows, column = first * kTileRows;
+  thread_local std::vector<float> sums;
+  if (sums.size() < size_t(2 * p.n * width)) sums.resize(size_t(2 * p.n * width));
+  float *gates = sums.data(), *ups = gates + p.n * width;
+  compute_apart(gate, first, last, gates);
+  compute_apart(up, first, last, ups);
+  void* out = static_cast<char*>(p.out) + column * int64_t(p.narrow ? sizeof(uint16_t) : sizeof(float));
+  by.gate({gates, ups, out, p.narrow, p.n, width, p.outs, std::min(width, p.outs - column)});
 }
 
 // One of the products as XLA hands it over; its rows are filled in later. False if shapes or types do not fit.
@@ -103,36 +137,57 @@ bool take(const ffi::AnyBuffer& rows, const ffi::AnyBuffer& codes, const ffi::An
 
 int64_t bits_of(const ffi::AnyBuffer& codes) { return codes.dimensions()[2] / (kTileRows * kGroup / 8); }
 
-ffi::Error packed_products(ffi::ThreadPool pool, ffi::AnyBuffer rows, ffi::RemainingArgs matrices,
-                           ffi::RemainingRets outs, std::string_view level_name) {
-  if (rows.dimensions().size() != 2 || (rows.element_type() != ffi::BF16 && rows.element_type() != ffi::F32) ||
-      matrices.size() != 2 * outs.size())
-    return ffi::Error::InvalidArgument("packed_products: rows are float32 or bfloat16; a result a matrix");
-  const Arithmetic* by = variant(choose_level(level_name), &kPortable, &kAvx2, &kAvx512);
-  if (by == nullptr)
-    return ffi::Error::InvalidArgument("packed_products: this processor does not support " + std::string(level_name));
-  std::vector<PackedProduct> products(outs.size());
-  std::vector<int64_t> bits;
-  for (size_t i = 0; i < outs.size(); ++i) {
+// The products of a call; empty if shapes or types do not fit. Gated ones are two with one result.
+std::vector<Work> take_all(const Arithmetic& by, const ffi::AnyBuffer& rows, ffi::RemainingArgs& matrices,
+                           ffi::RemainingRets& outs, bool gated) {
+  std::vector<Work> works;
+  if (gated ? matrices.size() != 4 || outs.size() != 1 : matrices.size() != 2 * outs.size()) return {};
+  for (size_t i = 0; i < matrices.size() / 2; ++i) {
     const auto codes = matrices.get<ffi::AnyBuffer>(2 * i), scales = matrices.get<ffi::AnyBuffer>(2 * i + 1);
-    auto out = outs.get<ffi::AnyBuffer>(i);
-    if (!codes || !scales || !out || !take(rows, *codes, *scales, **out, products[i]))
-      return ffi::Error::InvalidArgument("packed_products: shapes or types do not fit");
-    bits.push_back(bits_of(*codes));
+    auto out = outs.get<ffi::AnyBuffer>(gated ? 0 : i);
+    Work work{};
+    if (!codes || !scales || !out || !take(rows, *codes, *scales, **out, work.product)) return {};
+    work.bits = bits_of(*codes);
+    work.compute = work.bits == 4 ? by.tiles4 : by.tiles8;
+    works.push_back(work);
   }
-  thread_local Codes x;
-  quantise(pool, *by, rows, bits, x);
+  return works;
+}
+
+void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<Work>& works, bool gated) {
+  constexpr int64_t kShare = 128 << 10;
   std::vector<Share> shares;
-  for (size_t i = 0; i < products.size(); ++i) {
-    products[i].x_codes = x.codes.data();
-    products[i].x_scales = x.scales.data();
-    products[i].x_starts = bits[i] == 4 ? x.starts4.data() : x.starts8.data();
-    cut(products[i], bits[i] == 4 ? by->tiles4 : by->tiles8, bits[i], shares);
+  if (gated) {
+    cut(works[0], kShare / 2, shares);
+  } else {
+    for (const Work& work : works) cut(work, kShare, shares);
   }
   in_parallel(pool, int64_t(shares.size()), [&](int64_t number) {
     const Share& share = shares[size_t(number)];
-    share.compute(*share.product, share.first, share.last);
+    if (gated) return compute_gated(by, works[0], works[1], share.first, share.last);
+    share.work->compute(share.work->product, share.first, share.last);
   });
+}
+
+ffi::Error packed_products(ffi::ThreadPool pool, ffi::AnyBuffer rows, ffi::RemainingArgs matrices,
+                           ffi::RemainingRets outs, std::string_view level_name, bool gated) {
+  if (rows.dimensions().size() != 2 || (rows.element_type() != ffi::BF16 && rows.element_type() != ffi::F32))
+    return ffi::Error::InvalidArgument("packed_products: rows are float32 or bfloat16");
+  const Arithmetic* by = variant(choose_level(level_name), &kPortable, &kAvx2, &kAvx512);
+  if (by == nullptr)
+    return ffi::Error::InvalidArgument("packed_products: this processor does not support " + std::string(level_name));
+  std::vector<Work> works = take_all(*by, rows, matrices, outs, gated);
+  if (works.empty()) return ffi::Error::InvalidArgument("packed_products: shapes or types do not fit");
+  std::vector<int64_t> bits;
+  for (const Work& work : works) bits.push_back(work.bits);
+  thread_local Codes x;
+  quantise(pool, *by, rows, bits, x);
+  for (Work& work : works) {
+    work.product.x_codes = x.codes.data();
+    work.product.x_scales = x.scales.data();
+    work.product.x_starts = work.bits == 4 ? x.starts4.data() : x.starts8.data();
+  }
+  compute_all(pool, *by, works, gated);
   return ffi::Error::Success();
 }
 
@@ -146,4 +201,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_packed_product, packed_products,
                                   .Arg<ffi::AnyBuffer>()
                                   .RemainingArgs()
                                   .RemainingRets()
-                                  .Attr<std::string_view>("level"));
+                                  .Attr<std::string_view>("level")
+                                  .Attr<bool>("gated"));

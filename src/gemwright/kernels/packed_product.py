@@ -108,13 +108,14 @@ def packed_products(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[i
       TypeError: shapes or types do not fit.
     """
     for (codes, scales), out in zip(matrices, outs, strict=True):
-        _check(rows, codes, scales, out)
+        check(rows, codes, scales, out)
     return jax.lax.platform_dependent(
         rows, matrices, cpu=partial(_on_cpu, outs=outs), default=partial(packed_products_reference, outs=outs)
     )
 
 
-def _check(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> None:
+def check(rows: jax.Array, codes: jax.Array, scales: jax.Array, outs: int) -> None:
+    """Refuse what does not fit together with a TypeError."""
     tiles, groups, size = codes.shape
     fits = scales.shape == (tiles, groups, TILE) and size in (8 * GROUP, 16 * GROUP) and tiles == -(-outs // TILE)
     fits = fits and rows.ndim == 2 and groups == -(-rows.shape[1] // GROUP)
@@ -127,10 +128,14 @@ def packed_products_reference(
     rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     """The same in plain JAX: rounded rows times the unpacked matrices."""
-    x, x_scales = quantise_rows(rows)
-    rounded = x.reshape(*x_scales.shape, GROUP).astype(jnp.float32) * x_scales[..., None]
-    rounded = rounded.reshape(len(x), -1)[:, : rows.shape[1]]
-    return _wide_products(rounded, matrices, outs, rows.dtype)
+    return wide_products(rounded(rows), matrices, outs, rows.dtype)
+
+
+def rounded(rows: jax.Array) -> jax.Array:
+    """The float32 values that the kernel takes rows for."""
+    codes, scales = quantise_rows(rows)
+    wide = codes.reshape(*scales.shape, GROUP).astype(jnp.float32) * scales[..., None]
+    return wide.reshape(len(codes), -1)[:, : rows.shape[1]]
 
 
 def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
@@ -138,17 +143,18 @@ def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]
         return packed_products_reference(rows, matrices, outs)
     results = [jax.ShapeDtypeStruct((rows.shape[0], out), rows.dtype) for out in outs]
     call = jax.ffi.ffi_call(native.PACKED_PRODUCT, results, vmap_method="sequential")
-    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice()))
+    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice(), gated=False))
 
 
 @packed_products.defjvp
 def _derivative(outs: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     rows, matrices = primals
-    return packed_products(rows, matrices, outs), _wide_products(tangents[0], matrices, outs, rows.dtype)
+    return packed_products(rows, matrices, outs), wide_products(tangents[0], matrices, outs, rows.dtype)
 
 
-def _wide_products(
+def wide_products(
     rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...], dtype: jnp.dtype
 ) -> tuple[jax.Array, ...]:
+    """Products with the unpacked matrices, in plain JAX."""
     unpacked = [unpack(codes, scales, out, rows.shape[1]) for (codes, scales), out in zip(matrices, outs, strict=True)]
     return tuple(jnp.einsum("ni,oi->no", rows.astype(jnp.float32), matrix).astype(dtype) for matrix in unpacked)

@@ -35,6 +35,13 @@ inline Floats load(const float* from) {
 
 inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
 
+// As bfloat16: to the nearest, ties to even; what arithmetic makes of a value that is not a number stays none.
+inline void store(uint16_t* to, Floats values) {
+  const Words words = (Words)values, rounded = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+  const Halves halves = __builtin_convertvector(rounded, Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
 // A bfloat16 is the upper half of a float.
 inline Floats widen(const uint16_t* from) {
   Halves halves;

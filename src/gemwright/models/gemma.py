@@ -19,7 +19,7 @@ from gemwright.core.cache import SPARE, KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import Rotation, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
-from gemwright.core.weights import Weight, lookup, project, project_each
+from gemwright.core.weights import Weight, lookup, project, project_each, project_gated
 
 # ---------------------------------------------------------------------------------------- config
 
@@ -181,8 +181,7 @@ class MLP:
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = project_each(x, (self.gate, self.up))
-        return project(jax.nn.gelu(gate, approximate=True) * up, self.down)
+        return project(project_gated(x, self.gate, self.up), self.down)
 
 
 @module

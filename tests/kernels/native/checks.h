@@ -94,5 +94,6 @@ void for_each_variant(Function* portable, [[maybe_unused]] Function* avx2, [[may
 void check_thin_rows();
 void check_quantised_rows();
 void check_packed_tiles();
+void check_gated_rows();
 void check_attend_slots();
 void check_write_slots();

@@ -6,6 +6,7 @@ int main() {
   check_thin_rows();
   check_quantised_rows();
   check_packed_tiles();
+  check_gated_rows();
   check_attend_slots();
   check_write_slots();
   std::puts("all kernels agree with their references");
