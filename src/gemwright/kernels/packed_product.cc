@@ -1,6 +1,7 @@
 // The XLA handler of packed products: rows are quantised once for all matrices that they meet.
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,17 +58,22 @@ void quantise(ffi::ThreadPool& pool, const Arithmetic& by, const ffi::AnyBuffer&
   const QuantisedRows task{rows.untyped_data(), rows.element_type() == ffi::BF16, to.codes.data(), to.scales.data(),
                            to.sums.data(), n, in, groups, by.together};
   const bool any4 = std::count(bits.begin(), bits.end(), 4), any8 = std::count(bits.begin(), bits.end(), 8);
-  const auto compute = [=, &by, &to](int64_t first, int64_t last) {
-    by.quantise(task, first, last);
-    const int64_t end = std::min(n, last * by.together) * groups;
-    for (int64_t i = first * by.together * groups; i < end; ++i) {
+  const auto compute = [=, &by, &to](int64_t row, int64_t first, int64_t last) {
+    by.quantise(task, row, first, last);
+    const int64_t tokens = std::min(n - row, by.together), end = row * groups + last * tokens;
+    for (int64_t i = row * groups + first * tokens; i < end; ++i) {
       if (any4) to.starts4[size_t(i)] = by.start(4, task.sums[i]);
       if (any8) to.starts8[size_t(i)] = by.start(8, task.sums[i]);
     }
   };
   const int64_t blocks = (n + by.together - 1) / by.together;
-  if (n * in < (1 << 15)) return compute(0, blocks);  // waking a thread costs more
-  in_parallel(pool, blocks, [=](int64_t number) { compute(number, number + 1); });
+  const int64_t parts = n * in < (1 << 15) ? 1 : std::min<int64_t>(groups, 4);  // waking a thread costs more
+  const auto part = [=](int64_t number) {
+    const int64_t at = number % parts;
+    compute(number / parts * by.together, at * groups / parts, (at + 1) * groups / parts);
+  };
+  if (parts > 1) return in_parallel(pool, blocks * parts, part);
+  for (int64_t number = 0; number < blocks; ++number) part(number);
 }
 
 // A product with the function that computes it.
@@ -77,7 +83,7 @@ struct Work {
   int64_t bits;
 
   int64_t tiles() const { return (product.outs + kTileRows - 1) / kTileRows; }
-  int64_t tile_bytes() const { return product.groups * kTileRows * kGroup * bits / 8; }
+  int64_t tile_bytes() const { return std::max<int64_t>(1, product.groups) * kTileRows * kGroup * bits / 8; }
 };
 
 // Some tiles of one of the products, for a thread to take at once.
@@ -86,11 +92,23 @@ struct Share {
   int64_t first, last;
 };
 
-// Cuts a product into shares of about so many bytes of codes.
-void cut(const Work& work, int64_t bytes, std::vector<Share>& shares) {
-  const int64_t together = std::max<int64_t>(1, bytes / std::max<int64_t>(1, work.tile_bytes()));
-  for (int64_t tile = 0; tile < work.tiles(); tile += together)
-    shares.push_back({&work, tile, std::min(work.tiles(), tile + together)});
+// Cuts products into shares, large ones at first, since memory is read faster the longer it goes on; small ones in the
+// end, so that no thread waits long for another. Many tokens' sums would not fit the cache beside a large one.
+std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
+  const int64_t most = works[0].product.n <= 8 ? 512 << 10 : 64 << 10;
+  std::vector<Share> shares;
+  int64_t left = 0;
+  for (const Work& work : works) left += work.tiles() * work.tile_bytes();
+  for (const Work& work : works) {
+    for (int64_t tile = 0; tile < work.tiles();) {
+      const int64_t bytes = std::clamp<int64_t>(left / (4 * threads), 32 << 10, most);
+      const int64_t last = std::min(work.tiles(), tile + std::max<int64_t>(2, bytes / work.tile_bytes() / 2 * 2));
+      shares.push_back({&work, tile, last});
+      left -= (last - tile) * work.tile_bytes();
+      tile = last;
+    }
+  }
+  return shares;
 }
 
 // The tiles of a share alone, (n, tiles * 16), in float32.
@@ -155,13 +173,7 @@ std::vector<Work> take_all(const Arithmetic& by, const ffi::AnyBuffer& rows, ffi
 }
 
 void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<Work>& works, bool gated) {
-  constexpr int64_t kShare = 128 << 10;
-  std::vector<Share> shares;
-  if (gated) {
-    cut(works[0], kShare / 2, shares);
-  } else {
-    for (const Work& work : works) cut(work, kShare, shares);
-  }
+  const std::vector<Share> shares = cut(std::span(works).first(gated ? 1 : works.size()), pool.num_threads());
   in_parallel(pool, int64_t(shares.size()), [&](int64_t number) {
     const Share& share = shares[size_t(number)];
     if (gated) return compute_gated(by, works[0], works[1], share.first, share.last);

@@ -38,9 +38,12 @@ struct Tiles {
     }
   }
 
-  void ask(int64_t bytes) const {
-    for (int tile = 0; tile < kTiles; ++tile)
-      for (int line = 0; line < kVectors; ++line) prefetch(codes[tile], bytes + 64 * line);
+  // Asks for the group so many groups on.
+  void ask(int64_t ahead) const {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int line = 0; line < kVectors; ++line) prefetch(codes[tile], ahead * kGroupBytes + 64 * line);
+      prefetch(scales[tile], ahead * int64_t(kTileRows * sizeof(uint16_t)));
+    }
   }
 
   void step() {

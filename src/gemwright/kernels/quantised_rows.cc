@@ -45,9 +45,7 @@ inline float largest(const Inputs& x) {
     most = size > most ? size : most;
     wrong += x.of[v] * 0.0f;
   }
-  float result = 0;
-  for (int lane = 0; lane < kLanes; ++lane) result = most[lane] > result ? most[lane] : result;
-  return result + total(wrong);
+  return folded(most, [](auto a, auto b) { return a > b ? a : b; }) + total(wrong);
 }
 
 // Writes the codes and returns their sum.
@@ -61,17 +59,16 @@ inline int32_t encode(const Inputs& x, float inverse, int8_t* codes) {
     const Bytes bytes = __builtin_convertvector(code, Bytes);
     std::memcpy(codes + kLanes * v, &bytes, sizeof bytes);
   }
-  int32_t total = 0;
-  for (int lane = 0; lane < kLanes; ++lane) total += sum[lane];
-  return total;
+  return folded(sum, [](auto a, auto b) { return a + b; });
 }
 
 template <class Element>
-void block(const QuantisedRows& q, int64_t first, int64_t rows) {
+void block(const QuantisedRows& q, int64_t begin, int64_t first, int64_t last) {
+  const int64_t rows = q.n - begin < q.together ? q.n - begin : q.together;
   for (int64_t row = 0; row < rows; ++row) {
-    const Element* from = static_cast<const Element*>(q.rows) + (first + row) * q.in;
-    for (int64_t g = 0; g < q.groups; ++g) {
-      const int64_t left = q.in - g * kGroup, at = first * q.groups + g * rows + row;
+    const Element* from = static_cast<const Element*>(q.rows) + (begin + row) * q.in;
+    for (int64_t g = first; g < last; ++g) {
+      const int64_t left = q.in - g * kGroup, at = begin * q.groups + g * rows + row;
       const Inputs x = left >= kGroup ? whole(from + g * kGroup) : part(from + g * kGroup, left);
       const float scale = largest(x) / 127.0f;
       q.scales[at] = scale;
@@ -82,9 +79,6 @@ void block(const QuantisedRows& q, int64_t first, int64_t rows) {
 
 }  // namespace
 
-void QUANTISE_ROWS(const QuantisedRows& q, int64_t first, int64_t last) {
-  for (int64_t number = first; number < last; ++number) {
-    const int64_t begin = number * q.together, rows = q.n - begin < q.together ? q.n - begin : q.together;
-    q.narrow ? block<uint16_t>(q, begin, rows) : block<float>(q, begin, rows);
-  }
+void QUANTISE_ROWS(const QuantisedRows& q, int64_t row, int64_t first, int64_t last) {
+  q.narrow ? block<uint16_t>(q, row, first, last) : block<float>(q, row, first, last);
 }

@@ -16,7 +16,7 @@ struct QuantisedRows {
   int64_t together;   // rows of a block
 };
 
-// Computes the blocks [first, last).
-using QuantiseRows = void(const QuantisedRows& rows, int64_t first, int64_t last);
+// Computes the groups [first, last) of the block that begins with `row`.
+using QuantiseRows = void(const QuantisedRows& rows, int64_t row, int64_t first, int64_t last);
 
 QuantiseRows quantise_rows_portable, quantise_rows_avx2, quantise_rows_avx512;

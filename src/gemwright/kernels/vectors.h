@@ -83,10 +83,22 @@ inline Floats widen(const int8_t* from) {
 
 inline float widen_one(int8_t value) { return float(value); }
 
+// All lanes put together two at a time, by a function of vectors and of their elements: halves first, so that few
+// steps wait for each other.
+template <class Vector, class Two>
+inline auto folded(Vector values, Two two) {
+  typedef decltype(values[0] + values[0]) Element;
+  typedef Element Four __attribute__((vector_size(16)));
+  Four parts[kLanes / 4];
+  std::memcpy(parts, &values, sizeof parts);
+  for (int half = kLanes / 8; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] = two(parts[i], parts[i + half]);
+  const Four last = parts[0];
+  return two(two(last[0], last[2]), two(last[1], last[3]));
+}
+
 inline float total(Floats values) {
-  float sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += values[lane];
-  return sum;
+  return folded(values, [](auto a, auto b) { return a + b; });
 }
 
 }  // namespace

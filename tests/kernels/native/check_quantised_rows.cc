@@ -35,9 +35,11 @@ class Problem {
     const void* rows = shape_.narrow ? static_cast<const void*>(narrow_.data()) : wide_.data();
     const QuantisedRows task{rows,          shape_.narrow, codes_.data(), scales_.data(), sums_.data(),
                              shape_.n,      shape_.in,     groups_,       shape_.together};
-    const int64_t blocks = (shape_.n + shape_.together - 1) / shape_.together, middle = random.between(0, blocks);
-    function(task, 0, middle);
-    function(task, middle, blocks);
+    for (int64_t row = 0; row < shape_.n; row += shape_.together) {
+      const int64_t middle = random.between(0, groups_);
+      function(task, row, 0, middle);
+      function(task, row, middle, groups_);
+    }
   }
 
   void expect(const std::string& where) {
