@@ -4,6 +4,7 @@
 #include "attend_slots.h"
 
 #include "exponential.h"
+#include "prefetch.h"
 #include "vectors.h"
 
 namespace {
@@ -124,6 +125,12 @@ void mix(const SlotAttention& a, const Seen<Number>& seen, const float* scores, 
   }
 }
 
+// Values are first read some columns of all slots at a time, an order in which no processor guesses the next line.
+template <class Number>
+void ask(const SlotAttention& a, const Number* values) {
+  for (int64_t byte = 0; byte < a.size * int64_t(sizeof(Number)); byte += 64) prefetch(values, byte);
+}
+
 // Queries first to first + kQueries of the part, counted over tokens and then heads.
 template <int kQueries, class Number>
 void some_queries(const SlotAttention& a, const SlotPart& part, const Seen<Number>& seen, int64_t first) {
@@ -135,7 +142,10 @@ void some_queries(const SlotAttention& a, const SlotPart& part, const Seen<Numbe
     queries[q] = a.queries + ((token * a.groups + part.group) * a.heads + head) * a.size;
   }
   int s = 0;
-  for (; s + 2 <= seen.count; s += 2) score<kQueries, 2>(a, queries, seen.keys + s, scores + s);
+  for (; s + 2 <= seen.count; s += 2) {
+    if (first == 0) ask(a, seen.values[s]), ask(a, seen.values[s + 1]);
+    score<kQueries, 2>(a, queries, seen.keys + s, scores + s);
+  }
   if (s < seen.count) score<kQueries, 1>(a, queries, seen.keys + s, scores + s);
   for (int q = 0; q < kQueries; ++q) {
     float* result = out + q * (a.size + 2);

@@ -101,7 +101,7 @@ std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
   for (const Work& work : works) left += work.tiles() * work.tile_bytes();
   for (const Work& work : works) {
     for (int64_t tile = 0; tile < work.tiles();) {
-      const int64_t bytes = std::clamp<int64_t>(left / (4 * threads), 32 << 10, most);
+      const int64_t bytes = std::clamp<int64_t>(left / (8 * threads), 32 << 10, most);
       const int64_t last = std::min(work.tiles(), tile + std::max<int64_t>(2, bytes / work.tile_bytes() / 2 * 2));
       shares.push_back({&work, tile, last});
       left -= (last - tile) * work.tile_bytes();

@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr int64_t kAhead = 4096 / kGroupBytes;  // groups asked for before the only pass over them
+constexpr int64_t kAhead = 6144 / kGroupBytes;  // groups asked for before the only pass over them
 
 // To the nearest, ties to even; what arithmetic makes of a value that is not a number stays none.
 inline uint16_t narrowed(float value) {
