@@ -11,7 +11,7 @@ chat: $(VENV)/chat.done
 	@if [ -n "$$PROMPT" ]; then $(BIN)/gemwright chat --prompt "$$PROMPT"; else $(BIN)/gemwright chat; fi
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest -m "not parity"
+	$(BIN)/python -m pytest -m "not parity" -n 2 --dist loadfile
 
 check: $(VENV)/check.done
 	$(BIN)/ruff format --check .
