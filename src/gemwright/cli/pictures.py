@@ -36,14 +36,15 @@ def check_options(image: Path | None, draw: Path | None, masks: Path | None) -> 
 
 def in_words(parts: Iterable[str], image: Path) -> Generator[str]:
     """An answer as it comes, or, where it begins with a place, its regions: a line each, once it is whole."""
-    answer = ""
+    held, plain = "", False
     for part in parts:
-        held = answer.lstrip().startswith("<") or not answer.strip()
-        answer += part
-        if not answer.lstrip().startswith("<"):
-            yield answer if held else part
-    if answer.lstrip().startswith("<"):
-        yield tell(answer, image)
+        held += part
+        plain = plain or held.lstrip()[:1] not in ("", "<")
+        if plain:
+            yield held
+            held = ""
+    if held:
+        yield tell(held, image)
 
 
 def tell(answer: str, image: Path) -> str:

@@ -152,10 +152,10 @@ class PaliGemma:
         Returns:
           (B, T, D) after the final norm, and the cache with the picture and the tokens in it.
         """
-        pictures = self.look(pixels, config)
+        pictures, text = self.look(pixels, config), self.decoder.embed(tokens, config.decoder)
         patches = pictures.shape[1]
         # The pictures' vectors are not scaled as the tokens' rows are.
-        x = jnp.concatenate([pictures, self.decoder.embed(tokens, config.decoder)], axis=1)
+        x = jnp.concatenate([pictures.astype(text.dtype), text], axis=1)
         index = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         ends = x.shape[1] if lengths is None else patches + lengths[:, None]
         step = Step.of(config.decoder, jnp.where(index < ends, index, -1), prefix=patches + prompts)
@@ -164,8 +164,7 @@ class PaliGemma:
 
     def look(self, pixels: jax.Array, config: Config) -> jax.Array:
         """(B, S, S, 3) pixels -> (B, N, D): what the decoder reads in the place of tokens."""
-        seen = self.projector(self.vision(pixels, config.vision))
-        return seen.astype(self.decoder.final_norm.dtype)
+        return self.projector(self.vision(pixels, config.vision))
 
     def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
         """(..., D) -> (..., V) in float32."""
