@@ -19,13 +19,15 @@ import inspect
 import json
 import textwrap
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.model import Model, load
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
-from tests.tiny import CONFIG, GRIFFIN, sharp_weights
+from tests.tiny import CONFIG, GRIFFIN, PALIGEMMA, sharp_weights
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +58,24 @@ def griffin_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("models") / "griffin"
     save_checkpoint(folder, GRIFFIN, sharp_weights(GRIFFIN), tiny_tokenizer)
     return folder
+
+
+@pytest.fixture(scope="session")
+def paligemma_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PaliGemma 2 in float32, with its tokenizer. Only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "paligemma"
+    save_checkpoint(folder, PALIGEMMA, sharp_weights(PALIGEMMA), tiny_tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two files of 40 x 30 pixels."""
+    paths = [tmp_path_factory.mktemp("pictures") / f"{name}.png" for name in ("red", "noise")]
+    noise = np.random.default_rng(0).integers(256, size=(30, 40, 3), dtype=np.uint8)
+    for path, values in zip(paths, (np.full_like(noise, (200, 30, 20)), noise), strict=True):
+        Image.fromarray(values).save(path)
+    return paths
 
 
 @pytest.fixture(scope="session")

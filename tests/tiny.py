@@ -9,7 +9,7 @@ import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
 from gemwright.model import Model
-from gemwright.models import griffin
+from gemwright.models import griffin, paligemma, siglip
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.models.gemma import gemma2
 
@@ -25,6 +25,11 @@ GRIFFIN = griffin.Config(
 )  # fmt: skip
 """The same with a recurrence."""
 
+PALIGEMMA = paligemma.Config(
+    siglip.Config(image_size=28, patch_size=7, embed_dim=24, num_layers=2, num_heads=2, mlp_dim=40), CONFIG
+)
+"""The first behind a picture of 16 patches."""
+
 
 def sharp_weights(config: Config, seed: int = 0) -> Any:
     """Random weights whose answers depend on all they read; with initial ones a wrong cache goes unseen.
@@ -36,10 +41,10 @@ def sharp_weights(config: Config, seed: int = 0) -> Any:
     def draw(name: str, spec: Spec) -> jax.Array:
         values = generator(seed, name).standard_normal(spec.shape)
         if spec.init == "zeros":
-            return jnp.asarray(0.3 * values + (6 if name == "final_norm" else 0), jnp.float32)
+            return jnp.asarray(0.3 * values + (6 if name in ("final_norm", "decoder.final_norm") else 0), jnp.float32)
         if name.endswith("decay"):
             return jnp.asarray(0.5 * values - 2.5, jnp.float32)  # a state lives for some 2 to 20 tokens
-        gain = 0.3 if name == "embedding" else 1.5
+        gain = 0.3 if name.endswith("embedding") else 1.5
         return jnp.asarray(values * gain / np.sqrt(spec.fan_in), jnp.float32)
 
     return map_specs(draw, specs_of(config))

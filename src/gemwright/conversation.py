@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
+from gemwright.looking import check_converses
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.prompt import FormattedPrompt
 
@@ -22,6 +23,7 @@ class Conversation:
     """
 
     def __init__(self, model: "Model", messages: Sequence[Message | dict[str, str]] = (), system: str = "") -> None:
+        check_converses(model.config, model.folder.name)
         self.model = model
         self.messages = [_message(message) for message in messages]
         if system:

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,13 @@ from gemwright.core.packed import pack_weights
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
 from gemwright.inference.speculative import decode_with_lookup
+from gemwright.looking import Picture, Rows, begin, rows_of
 from gemwright.models.family import Config, Decoder, specs_of, stop_ids
 from gemwright.text.chat import Message
-from gemwright.text.stream import StopStrings, StreamDecoder
 from gemwright.text.tokenizer import Tokenizer
-
-Finish = Literal["stop", "length"]
+from gemwright.writer import Completion, Writer
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote.
-
-    Attributes:
-      text: without stop tokens and stop strings.
-      ids: every token chosen, a stop token included.
-      log_probabilities: of those tokens under the model, in nats, before temperature and filters.
-      finish: `stop` at a stop token or string, `length` at `max_new_tokens` or the context's end.
-    """
-
-    text: str
-    ids: list[int]
-    log_probabilities: list[float]
-    finish: Finish
 
 
 @dataclass(frozen=True)
@@ -97,16 +79,23 @@ class Model:
         return texts[0] if isinstance(prompts, str) else texts
 
     def complete(
-        self, prompts: Sequence[str], max_new_tokens: int = 256, *, stop: Sequence[str] = (), **sampling: Any
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 256,
+        *,
+        images: Sequence[Picture] | None = None,
+        stop: Sequence[str] = (),
+        **sampling: Any,
     ) -> list[Completion]:
         """Continue texts together, and tell how each ended.
 
         Args:
-          prompts: plain texts; one BOS is put before each.
+          prompts: plain texts; one BOS is put before each, and for PaliGemma a newline behind it.
+          images: for PaliGemma one before each prompt: paths, or bytes of files.
           stop: strings at which a text ends, before them.
           sampling: the fields of `Sampling`: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         """
-        rows = [self.tokenizer.with_bos(self.tokenizer.encode(prompt)) for prompt in prompts]
+        rows = rows_of(self.config, self.tokenizer, prompts, images, self.folder.name)
         return self._complete_rows(rows, max_new_tokens, stop, Sampling(**sampling))
 
     @overload
@@ -133,7 +122,7 @@ class Model:
         """
         batched = len(token_ids) > 0 and np.ndim(token_ids[0]) > 0
         rows = [[int(token) for token in row] for row in (token_ids if batched else [token_ids])]
-        session = self._session(rows, max_new_tokens)
+        session = self._session(Rows(rows), max_new_tokens)
         new: list[list[int]] = [[] for _ in rows]
         stops = self._default_stop_ids() if stop_ids is None else stop_ids
         for chosen in decode_with_lookup(session, max_new_tokens, Sampling(temperature, seed=seed, **sampling), stops):
@@ -142,18 +131,24 @@ class Model:
         return new if batched else new[0]
 
     def stream(
-        self, prompt: str, max_new_tokens: int = 256, *, stop: Sequence[str] = (), **sampling: Any
+        self,
+        prompt: str,
+        max_new_tokens: int = 256,
+        *,
+        images: Sequence[Picture] | None = None,
+        stop: Sequence[str] = (),
+        **sampling: Any,
     ) -> Generator[str]:
         """Continue a text, handing out each piece as soon as its characters are whole."""
-        ids = self.tokenizer.with_bos(self.tokenizer.encode(prompt))
-        session = self._session([ids], max_new_tokens)
+        rows = rows_of(self.config, self.tokenizer, [prompt], images, self.folder.name)
+        session = self._session(rows, max_new_tokens)
         return self.stream_session(session, max_new_tokens, stop, Sampling(**sampling))
 
     def stream_session(
         self, session: Session, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
     ) -> Generator[str]:
         """Continue the only row of a session, as text."""
-        writer = _Writer(self.tokenizer, stop)
+        writer = Writer(self.tokenizer, stop)
         for chosen in decode_with_lookup(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
             yield writer.push(chosen.tokens[0], chosen.log_probabilities[0])
             if writer.finished:
@@ -173,20 +168,20 @@ class Model:
             return frozenset(stop_ids(self.config))
         return self.optional_tokenizer.stop_ids
 
-    def _session(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> Session:
-        if not rows:
+    def _session(self, rows: Rows, max_new_tokens: int) -> Session:
+        if not rows.ids:
             raise ValueError("expected at least one prompt, found none")
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
-        longest = max(len(row) for row in rows)
-        session = self.session(len(rows), longest + max_new_tokens)
-        session.extend(rows)
+        longest = rows.patches + max(len(row) for row in rows.ids)
+        session = self.session(len(rows.ids), longest + max_new_tokens)
+        begin(session, rows)
         return session
 
     def _complete_rows(
-        self, rows: Sequence[list[int]], max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+        self, rows: Rows, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
     ) -> list[Completion]:
-        writers = [_Writer(self.tokenizer, stop) for _ in rows]
+        writers = [Writer(self.tokenizer, stop) for _ in rows.ids]
         session = self._session(rows, max_new_tokens)
         for chosen in decode_with_lookup(session, max_new_tokens, sampling, self.tokenizer.stop_ids):
             for writer, token, score in zip(writers, chosen.tokens, chosen.log_probabilities, strict=True):
@@ -195,46 +190,6 @@ class Model:
             if all(writer.finished for writer in writers):
                 break
         return [writer.completion() for writer in writers]
-
-
-class _Writer:
-    """Collects one row's tokens as text and notices its end."""
-
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
-        self._decoder, self._stops = StreamDecoder(tokenizer), StopStrings([stop] if isinstance(stop, str) else stop)
-        self._texts: list[str] = []
-        self._ids: list[int] = []
-        self._scores: list[float] = []
-        self._ended = False
-
-    @property
-    def finished(self) -> bool:
-        return self._ended or self._stops.found is not None
-
-    def push(self, token: int | None, score: float) -> str:
-        """The text that can be shown after this token."""
-        if token is None:
-            return ""
-        self._ids.append(token)
-        self._scores.append(score)
-        self._ended = token in self._tokenizer.stop_ids
-        if self._ended:
-            return self.flush()
-        return self._keep(self._stops.push(self._decoder.push(token)))
-
-    def flush(self) -> str:
-        """The text held back, once nothing more comes."""
-        return self._keep(self._stops.push(self._decoder.flush()) + self._stops.flush())
-
-    def completion(self) -> Completion:
-        if not self.finished:
-            self.flush()
-        return Completion("".join(self._texts), self._ids, self._scores, "stop" if self.finished else "length")
-
-    def _keep(self, text: str) -> str:
-        self._texts.append(text)
-        return text
 
 
 @partial(jax.jit, static_argnames="config")

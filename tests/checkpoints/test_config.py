@@ -129,7 +129,10 @@ def test_gemma_1_has_no_use_for_a_query_scalar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model_type": "llama"}, "expected gemma or gemma2 or gemma3_text or recurrent_gemma, found 'llama'"),
+        (
+            {"model_type": "llama"},
+            "expected gemma or gemma2 or gemma3_text or paligemma or paligemma2 or recurrent_gemma, found 'llama'",
+        ),
         ({"model_type": None}, "model_type"),
         ({"model_type": ["gemma2"]}, "model_type"),
         ({"attention_bias": True}, "attention_bias"),

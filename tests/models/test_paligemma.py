@@ -74,7 +74,7 @@ def test_a_preset_runs_in_bfloat16_at_full_size_without_allocating(preset: str) 
     given = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), jax.ShapeDtypeStruct((1, 6), jnp.int32)
 
     def call(weights: PaliGemma, pixels: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden, _ = weights(pixels, tokens, config, prompts=jnp.array([4]))
+        hidden, _ = weights.read(pixels, tokens, config, prompts=jnp.array([4]))
         return hidden, weights.logits(hidden, config)
 
     hidden, logits = jax.eval_shape(call, weights, *given)
@@ -84,7 +84,7 @@ def test_a_preset_runs_in_bfloat16_at_full_size_without_allocating(preset: str) 
 
 def test_every_weight_has_a_name_in_the_files_of_others() -> None:
     for pair in PAIRS:
-        table = paligemma.HUGGING_FACE_NAMES[pair.config.decoder.family]
+        table = paligemma.HUGGING_FACE_NAMES[pair.config.family]
         names = translate(named_leaves(PaliGemma.specs(pair.config)), table).values()
         assert len(set(names)) == len(names)
         assert {name.partition(".")[0] for name in names} == {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemwright.checkpoints import hf_gemma, hf_gemma3, hf_griffin
+from gemwright.checkpoints import hf_gemma, hf_gemma3, hf_griffin, hf_paligemma
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import TANH_GELU
 from gemwright.models.family import Config
@@ -43,6 +43,7 @@ _DIALECTS: dict[str, _Dialect] = {
     **{family: _Dialect(name, hf_gemma.read, hf_gemma.write) for family, name in hf_gemma.ARCHITECTURES.items()},
     **{family: _Dialect(name, hf_gemma3.read, hf_gemma3.write) for family, name in hf_gemma3.ARCHITECTURES.items()},
     **{family: _Dialect(name, hf_griffin.read, hf_griffin.write) for family, name in hf_griffin.ARCHITECTURES.items()},
+    **dict.fromkeys(hf_paligemma.DECODERS, _Dialect(hf_paligemma.ARCHITECTURE, hf_paligemma.read, hf_paligemma.write)),
 }
 
 # ------------------------------------------------------------------------------------------ read

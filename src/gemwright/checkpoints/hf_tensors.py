@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gemwright.checkpoints import hf_paligemma
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.safetensors_file import SafetensorsFile
@@ -20,7 +21,7 @@ from gemwright.models.family import FAMILIES, Config, specs_of
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = WEIGHTS_FILE + ".index.json"
 
-_EMBEDDING = "model.embed_tokens.weight"
+_EMBEDDING = "model.embed_tokens.weight"  # or what ends so, of a decoder within another model
 _HEAD = "lm_head.weight"  # some files repeat the embedding under this name
 _COMPUTED = ".rotary_emb.inv_freq"  # old files keep these angles, which follow from the constants
 
@@ -119,7 +120,7 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
     Raises:
       CheckpointError: if a tensor is missing, has another shape, or is none of this model's.
     """
-    tensors = text_part(tensors)
+    tensors = whole_model(tensors) if config.family in hf_paligemma.DECODERS else text_part(tensors)
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     names = translate(specs, FAMILIES[config.family].names)
     expected = {names[ours]: stored_shape(spec) for ours, spec in specs.items()}
@@ -137,6 +138,11 @@ def text_part(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return tensors
     kept = {f"{match[1] or match[2] or ''}{name[match.end() :]}": tensors[name] for name, match in found.items()}
     return kept | {_HEAD: tensors[_HEAD]} if _HEAD in tensors else kept
+
+
+def whole_model(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of a model that sees and is read whole: all tensors, by the names that transformers 5 writes."""
+    return {hf_paligemma.newest_name(name): tensor for name, tensor in tensors.items()}
 
 
 def stored_shape(spec: Spec) -> tuple[int, ...]:
@@ -159,8 +165,9 @@ def _problems(folder: Path, expected: Mapping[str, tuple[int, ...]], tensors: Ma
 
 
 def _unpadded(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (vocabulary(shape[0]), *shape[1:]) if name == _EMBEDDING and shape else shape
+    return (vocabulary(shape[0]), *shape[1:]) if name.endswith(_EMBEDDING) and shape else shape
 
 
 def _is_tied_head(name: str, tensors: Mapping[str, Tensor]) -> bool:
-    return name == _HEAD and _EMBEDDING in tensors and tensors[name].shape == tensors[_EMBEDDING].shape
+    embeddings = [tensor.shape for each, tensor in tensors.items() if each.endswith(_EMBEDDING)]
+    return name == _HEAD and tensors[name].shape in embeddings

@@ -20,7 +20,7 @@ _ACCEPTED: Accepted = {
 }
 """Those of every family."""
 
-_PADDED_ROWS = {256_128: 256_000, 262_208: 262_144}
+_PADDED_ROWS = {256_128: 256_000, 257_216: 257_152, 262_208: 262_144}
 """Embedding rows of padded checkpoints, and those that are pieces: the rest must never be sampled.
 
 Google's Flax checkpoints of Gemma 1 and 2, and files made from them, have 256,128

@@ -18,6 +18,10 @@ _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-
 _CODEGEMMA = ("codegemma-2b", "codegemma-7b", "codegemma-7b-it", "codegemma-1.1-2b", "codegemma-1.1-7b-it")
 _RECURRENTGEMMA = ("recurrentgemma-2b", "recurrentgemma-2b-it", "recurrentgemma-9b", "recurrentgemma-9b-it")
 _GEMMA_3 = ("270m", "270m-it", "1b-pt", "1b-it", "4b-pt", "4b-it", "12b-pt", "12b-it", "27b-pt", "27b-it")
+_PALIGEMMA = tuple(f"3b-{kind}" for kind in ("pt-224", "pt-448", "pt-896", "mix-224", "mix-448"))
+_PALIGEMMA_2 = tuple(
+    f"{size}-{kind}" for size in ("3b", "10b", "28b") for kind in ("pt-224", "pt-448", "pt-896", "mix-224", "mix-448")
+)
 _GEMMA_2 = ("2b", "2b-it", "9b", "9b-it", "27b", "27b-it")
 
 ALIASES: dict[str, str] = {
@@ -27,6 +31,14 @@ ALIASES: dict[str, str] = {
     **{f"gemma3-{size}": f"google/gemma-3-{size}" for size in _GEMMA_3},
     **{f"gemma3-{size}": f"google/gemma-3-{size}-pt" for size in ("1b", "4b", "12b", "27b")},
     **{f"gemma2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
+    **{f"paligemma-{kind}": f"google/paligemma-{kind}" for kind in _PALIGEMMA},
+    **{f"paligemma2-{kind}": f"google/paligemma2-{kind}" for kind in _PALIGEMMA_2},
+    **{f"paligemma-3b-{side}": f"google/paligemma-3b-pt-{side}" for side in (224, 448, 896)},
+    **{
+        f"paligemma2-{size}-{side}": f"google/paligemma2-{size}-pt-{side}"
+        for size in ("3b", "10b", "28b")
+        for side in (224, 448, 896)
+    },
 }
 """Short names, those of the presets among them, and the hub's."""
 
@@ -41,6 +53,8 @@ _WANTED = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.*",
+    "preprocessor_config.json",
+    "processor_config.json",
 )
 """The files of a repository that are fetched: never a pickle, nor the copies in other formats."""
 

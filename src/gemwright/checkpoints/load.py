@@ -28,6 +28,7 @@ from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 Progress = Callable[[int, int], None]
 """Called with the number of parameters done and of those in all."""
 
+_IMAGE = "<image>"  # a piece with which other libraries mark a patch; it has no row
 _PADDING = 128  # rows: embeddings are padded to a multiple of this at most
 
 
@@ -131,7 +132,10 @@ def check_vocabulary(folder: Path, config: Config, tokenizer: Tokenizer | None) 
     Raises:
       CheckpointError: if it has more pieces, or many fewer.
     """
-    if tokenizer and not 0 <= config.vocab_size - tokenizer.vocab_size < _PADDING:
+    pieces = 0 if tokenizer is None else tokenizer.vocab_size
+    if tokenizer and pieces == config.vocab_size + 1 and tokenizer.has(_IMAGE):
+        pieces -= 1
+    if tokenizer and not 0 <= config.vocab_size - pieces < _PADDING:
         raise CheckpointError(
             f"{folder}: {tokenizer.file_name}: expected the vocabulary of {config.vocab_size} pieces that the model "
             f"was made for, found {tokenizer.vocab_size}; put the model's own tokenizer there"

@@ -50,7 +50,7 @@ def save_checkpoint(
     """
     arrays = host_weights(config, weights, {name: one.names for name, one in FAMILIES.items()})
     ids = token_ids(config, tokenizer)
-    stored_config = config_json(config, str(arrays["model.embed_tokens.weight"].array.dtype), ids)
+    stored_config = config_json(config, str(weights.embedding.dtype), ids)
     check_room(folder, sum(weight.array.nbytes for weight in arrays.values()))
     with whole_folder(folder, overwrite=overwrite) as partial:
         write_beside_weights(partial, stored_config, ids, tokenizer, source)

@@ -1,4 +1,4 @@
-"""The files beside a tokenizer that make transformers and vLLM use it as this library does."""
+"""The files beside a tokenizer that make transformers and vLLM use it, and show pictures, as this library does."""
 
 import json
 import shutil
@@ -17,6 +17,8 @@ _FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
 )
 
 CHAT_TEMPLATE = (

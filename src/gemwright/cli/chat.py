@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import look, options, pictures
 
 if TYPE_CHECKING:
     from gemwright.conversation import Conversation
@@ -19,6 +19,9 @@ _HELP = "/new begins a new conversation, /exit or Ctrl-D ends, Ctrl-C ends an an
 def chat(
     model: options.ModelArgument = None,
     prompt: Annotated[str | None, typer.Option(help="Answer this alone and exit; so does piped input.")] = None,
+    image: pictures.Image = None,
+    draw: pictures.Draw = None,
+    masks: pictures.Masks = None,
     system: Annotated[str, typer.Option(help="Instructions, folded into the first user turn.")] = "",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens an answer has at most.")] = 512,
     temperature: options.Temperature = 0.7,
@@ -35,10 +38,11 @@ def chat(
 ) -> None:
     """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
     question = prompt or piped_input()
+    pictures.check_options(image, draw, masks)
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
     from gemwright.model import load
 
-    conversation = Conversation(load(model, dtype=dtype, cache_bits=cache_bits, revision=revision), system=system)
+    loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -49,6 +53,10 @@ def chat(
         "seed": seed,
         "stop": stop or (),
     }
+    if image:
+        look.at_picture(loaded, image, [question] if question else _lines(), settings, draw, masks)
+        return
+    conversation = Conversation(loaded, system=system)
     if question:
         _answer(conversation, question, settings, show_tokens)
     else:

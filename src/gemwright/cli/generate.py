@@ -3,16 +3,20 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, pictures
 
 
 def generate(
     model: options.ModelArgument = None,
     prompt: Annotated[str | None, typer.Option(help="The text to continue; standard input if left out.")] = None,
+    image: pictures.Image = None,
+    draw: pictures.Draw = None,
+    masks: pictures.Masks = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write at most.")] = 256,
     temperature: options.Temperature = 0.0,
     top_k: options.TopK = 0,
@@ -28,6 +32,7 @@ def generate(
 ) -> None:
     """Continue a text, without any chat format. The continuation goes to standard output."""
     text = _piped_input() if prompt is None else prompt
+    pictures.check_options(image, draw, masks)
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
@@ -38,14 +43,27 @@ def generate(
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
+        "stop": stop or (),
+        "images": None if image is None else [image],
     }
     if as_json:
-        (completion,) = loaded.complete([text], max_new_tokens, stop=stop or (), **sampling)
+        (completion,) = loaded.complete([text], max_new_tokens, **sampling)
         print(json.dumps({"prompt": text, **dataclasses.asdict(completion)}, ensure_ascii=False))
-        return
-    for part in loaded.stream(text, max_new_tokens, stop=stop or (), **sampling):
+        answer = completion.text
+    else:
+        answer = _print_parts(loaded.stream(text, max_new_tokens, **sampling))
+    if image and draw:
+        print(pictures.draw_answer(answer, image, draw, masks), file=sys.stderr)
+
+
+def _print_parts(parts: Iterable[str]) -> str:
+    """Each as it comes; returns them all."""
+    answer = ""
+    for part in parts:
         print(part, end="", flush=True)
+        answer += part
     print()
+    return answer
 
 
 def _piped_input() -> str:

@@ -8,6 +8,9 @@ import typer
 
 from gemwright.cli import options
 
+_LAYER = re.compile(r"((?:\w+\.)*layers)\.(\d+)(?=\.)")
+"""A weight of a layer: the stack it stands in, and its place there."""
+
 if TYPE_CHECKING:
     from rich.tree import Tree
 
@@ -58,9 +61,9 @@ def tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
 
     root = Tree(f"[bold]{title}[/bold] ({found.config.family})")
     branches: dict[str, Tree] = {"": root}
-    shown = {f"layers.{layer}": _label(layers) for layer, layers in _alike(found).items()}
+    shown = _alike(found)
     for name, shape in found.weights.items():
-        layer = re.match(r"layers\.\d+", name)
+        layer = _LAYER.match(name)
         if layer and not every_layer and layer[0] not in shown:
             continue
         *parents, leaf = name.split(".")
@@ -73,16 +76,16 @@ def tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
     return root
 
 
-def _alike(found: "Summary") -> dict[int, list[int]]:
-    """For the first of each kind of layer, all of the same weights."""
-    layers: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+def _alike(found: "Summary") -> dict[str, str]:
+    """The first of each kind of layer in each stack, and a label that tells of all of its kind."""
+    layers: dict[tuple[str, int], list[tuple[str, tuple[int, ...]]]] = {}
     for name, shape in found.weights.items():
-        if layer := re.match(r"layers\.(\d+)\.", name):
-            layers.setdefault(int(layer[1]), []).append((name[layer.end() :], shape))
+        if layer := _LAYER.match(name):
+            layers.setdefault((layer[1], int(layer[2])), []).append((name[layer.end() :], shape))
     kinds: dict[tuple[object, ...], list[int]] = {}
-    for layer, weights in layers.items():
-        kinds.setdefault(tuple(weights), []).append(layer)
-    return {alike[0]: alike for alike in kinds.values()}
+    for (stack, layer), weights in layers.items():
+        kinds.setdefault((stack, *weights), []).append(layer)
+    return {f"{kind[0]}.{alike[0]}": _label(alike) for kind, alike in kinds.items()}
 
 
 def _label(layers: list[int]) -> str:

@@ -19,7 +19,7 @@ PLACEHOLDER = 0
 def read_pictures(
     session: Session, weights: PaliGemma, config: Config, pixels: ArrayLike, prompts: Sequence[Sequence[int]]
 ) -> None:
-    """Read a picture and the prompt behind it into each row of an empty session of `weights.decoder`.
+    """Read a picture and the prompt behind it into each row of an empty session of this model, or of its decoder.
 
     Args:
       pixels: (rows, S, S, 3) in [-1, 1].
@@ -49,7 +49,7 @@ def _read(
     lengths: jax.Array,
     config: Config,
 ) -> Sequences:
-    hidden, kept = weights(pixels, tokens, config, prompts=lengths, lengths=lengths, cache=caches)
+    hidden, kept = weights.read(pixels, tokens, config, prompts=lengths, lengths=lengths, cache=caches)
     assert kept is not None
     return Sequences(kept, jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import LayerCache
 from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight
-from gemwright.models import gemma, gemma3, griffin
+from gemwright.models import gemma, gemma3, griffin, paligemma
 from gemwright.text import control
 
 Cache = tuple[LayerCache, ...]
@@ -27,7 +27,7 @@ class Config(Protocol):
 
     @property
     def family(self) -> str:
-        """A key of `FAMILIES`: the `model_type` of Hugging Face files."""
+        """A key of `FAMILIES`: the `model_type` of Hugging Face files where that tells families apart."""
         ...
 
     @property
@@ -99,9 +99,13 @@ FAMILIES: dict[str, Family] = (
         name: Family(griffin.Griffin.specs, griffin.new_cache, griffin.goes_back_from, names)
         for name, names in griffin.HUGGING_FACE_NAMES.items()
     }
+    | {
+        name: Family(paligemma.PaliGemma.specs, paligemma.new_cache, paligemma.goes_back_from, names)
+        for name, names in paligemma.HUGGING_FACE_NAMES.items()
+    }
 )
 
-PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS, **gemma3.PRESETS}
+PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS, **gemma3.PRESETS, **paligemma.PRESETS}
 
 
 def specs_of(config: Config) -> Decoder:

@@ -23,17 +23,44 @@ from gemwright.models.siglip import SigLIP
 
 # ---------------------------------------------------------------------------------------- config
 
+VOCAB_SIZE = 257_152
+"""Gemma's 256,000, 1024 places in a picture (`<loc0000>` and on), 128 shapes of a mask (`<seg000>` and on)."""
+
+_FAMILIES = {"gemma": "paligemma", "gemma2": "paligemma2"}
+"""By family of the decoder."""
+
 
 @dataclass(frozen=True)
 class Config:
-    """The constants of both halves."""
+    """The constants of both halves.
+
+    Attributes:
+      image_token: the id with which other libraries mark a patch in a row of ids; nothing here reads it.
+    """
 
     vision: siglip.Config
     decoder: gemma.Config
+    image_token: int = VOCAB_SIZE
 
+    @property
+    def family(self) -> str:
+        return _FAMILIES[self.decoder.family]
 
-VOCAB_SIZE = 257_152
-"""Gemma's 256,000, 1024 places in a picture (`<loc0000>` and on), 128 shapes of a mask (`<seg000>` and on)."""
+    @property
+    def vocab_size(self) -> int:
+        return self.decoder.vocab_size
+
+    @property
+    def embed_dim(self) -> int:
+        return self.decoder.embed_dim
+
+    @property
+    def num_layers(self) -> int:
+        return self.decoder.num_layers
+
+    @property
+    def max_positions(self) -> int:
+        return self.decoder.max_positions
 
 
 def paligemma(decoder: str, image_size: int) -> Config:
@@ -85,7 +112,24 @@ class PaliGemma:
     def specs(config: Config) -> "PaliGemma":
         return PaliGemma(SigLIP.specs(config.vision), Projector.specs(config), Gemma.specs(config.decoder))
 
+    @property
+    def embedding(self) -> Weight:
+        """(V, D), also the head."""
+        return self.decoder.embedding
+
     def __call__(
+        self,
+        tokens: jax.Array,
+        config: Config,
+        *,
+        positions: jax.Array | None = None,
+        segments: jax.Array | None = None,
+        cache: tuple[KVCache, ...] | None = None,
+    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
+        """Text alone, or what follows a prompt that `read` has read: the decoder's, as `Gemma` says."""
+        return self.decoder(tokens, config.decoder, positions=positions, segments=segments, cache=cache)
+
+    def read(
         self,
         pixels: jax.Array,
         tokens: jax.Array,
@@ -103,16 +147,15 @@ class PaliGemma:
           config: the constants the weights were made for.
           prompts: (B,) tokens of the prompt, BOS and newline included.
           lengths: (B,) tokens of each row without its padding; T unless given.
-          cache: one a layer, empty. Further tokens are the decoder's alone: `decoder(tokens, ..., cache=cache)`
-            at positions from N + length on.
+          cache: one a layer, empty. Further tokens are read by `__call__`, at positions from N + length on.
 
         Returns:
           (B, T, D) after the final norm, and the cache with the picture and the tokens in it.
         """
-        pictures = self.look(pixels, config)
+        pictures, text = self.look(pixels, config), self.decoder.embed(tokens, config.decoder)
         patches = pictures.shape[1]
         # The pictures' vectors are not scaled as the tokens' rows are.
-        x = jnp.concatenate([pictures, self.decoder.embed(tokens, config.decoder)], axis=1)
+        x = jnp.concatenate([pictures.astype(text.dtype), text], axis=1)
         index = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         ends = x.shape[1] if lengths is None else patches + lengths[:, None]
         step = Step.of(config.decoder, jnp.where(index < ends, index, -1), prefix=patches + prompts)
@@ -121,12 +164,23 @@ class PaliGemma:
 
     def look(self, pixels: jax.Array, config: Config) -> jax.Array:
         """(B, S, S, 3) pixels -> (B, N, D): what the decoder reads in the place of tokens."""
-        seen = self.projector(self.vision(pixels, config.vision))
-        return seen.astype(self.decoder.final_norm.dtype)
+        return self.projector(self.vision(pixels, config.vision))
 
     def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
         """(..., D) -> (..., V) in float32."""
         return self.decoder.logits(hidden, config.decoder)
+
+
+def new_cache(
+    config: Config, rows: int, capacity: int, dtype: jnp.dtype, bits: int | None = None
+) -> tuple[KVCache, ...]:
+    """An empty cache for rows of up to `capacity` patches and tokens, one a layer."""
+    return gemma.new_cache(config.decoder, rows, capacity, dtype, bits)
+
+
+def goes_back_from(config: Config) -> int:
+    """The longest row that can be cut anywhere behind its picture."""
+    return gemma.goes_back_from(config.decoder)
 
 
 # ------------------------------------------------------------------------------------ name table
@@ -141,6 +195,8 @@ def _names(decoder: NameTable) -> NameTable:
     )
 
 
-HUGGING_FACE_NAMES: dict[str, NameTable] = {family: _names(table) for family, table in gemma.HUGGING_FACE_NAMES.items()}
-"""By family of the decoder: a weight's name here, and in the files that transformers 5 writes. Older files put
+HUGGING_FACE_NAMES: dict[str, NameTable] = {
+    family: _names(gemma.HUGGING_FACE_NAMES[decoder]) for decoder, family in _FAMILIES.items()
+}
+"""By family: a weight's name here, and in the files that transformers 5 writes. Older files put
 `vision_tower.vision_model.` where these have `vision_tower.`."""

@@ -51,7 +51,8 @@ def summarise(config: Config, lengths: Sequence[int] = ()) -> Summary:
     """Count a model of this config; `lengths` of texts for the cache, or shares of its context."""
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     sizes = {name: spec.size for name, spec in specs.items()}
-    embedding, total = sizes["embedding"], sum(sizes.values())
+    embedding = sum(size for name, size in sizes.items() if name.rpartition(".")[2] == "embedding")
+    total = sum(sizes.values())
     return Summary(
         config=config,
         weights={name: spec.shape for name, spec in specs.items()},

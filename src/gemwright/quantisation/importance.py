@@ -30,7 +30,7 @@ def importance(
       progress: told the rows done and all.
 
     Returns:
-      by the weight's name, (in,) float32.
+      by the weight's name, (in,) float32; none for weights that texts do not touch.
     """
     totals: dict[str, Array] = {}
     for index, row in enumerate(rows):
@@ -51,4 +51,5 @@ def _squares(weights: Decoder, tokens: jax.Array, config: Config) -> dict[str, j
     watched = map_specs(watch, specs_of(config), weights)
     hidden, _ = watched(tokens, config)
     watched.logits(hidden, config)  # for its input; the product itself is not computed
-    return {name: jnp.sum(jnp.stack(recording.squares), axis=0) for name, recording in recordings.items()}
+    read = {name: recording.squares for name, recording in recordings.items() if recording.squares}
+    return {name: jnp.sum(jnp.stack(squares), axis=0) for name, squares in read.items()}

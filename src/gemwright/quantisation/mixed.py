@@ -23,12 +23,13 @@ def sensitivities(
 
     Args:
       weights: dense.
-      packed: the same with all matrices of few bits.
+      packed: the same, quantised; matrices of 8 bits already are left out.
       rows: (rows, tokens) of ids.
       progress: told the weights done and all.
     """
     specs = specs_of(config)
-    found = {name: weight for name, weight in named_weights(specs, packed).items() if isinstance(weight, Packed)}
+    named = named_weights(specs, packed)
+    found = {name: weight for name, weight in named.items() if isinstance(weight, Packed) and weight.bits == 4}
     exact = _wide_embedding(specs, weights)
     texts = [jnp.asarray(row[None]) for row in rows]
     references = [hidden_states(exact, tokens, config) for tokens in texts]
@@ -77,7 +78,7 @@ def _wide_embedding(specs: Decoder, weights: Decoder) -> Decoder:
     """The same model computing in float32: rounding to bfloat16 would hide the small divergences."""
 
     def widen(name: str, _: Spec, weight: jax.Array) -> jax.Array:
-        return weight.astype(jnp.float32) if name == "embedding" else weight
+        return weight.astype(jnp.float32) if name.endswith("embedding") else weight
 
     return map_specs(widen, specs, weights)
 

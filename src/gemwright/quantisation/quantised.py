@@ -1,7 +1,7 @@
 """From a model to its quantised form: calibrate, choose the bits, quantise, and measure what was lost."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ def quantise_model(
     """
     specs = specs_of(config)
     important = {} if calibration is None else importance(weights, config, calibration, progress("calibrating"))
-    packed = pack_weights(specs, weights, bits, important, progress("quantising"))
+    packed = pack_weights(specs, weights, _bits(specs, bits, important), important, progress("quantising"))
     if bits_per_weight is not None:
         if bits != 4 or calibration is None:
             raise ValueError("bits per weight: mixes 4 and 8 bits by a calibration text; ask for 4 bits and give one")
@@ -103,6 +103,12 @@ def quantise_model(
 
         packed = map_specs(widen, specs, weights, packed)
     return _reported(specs, weights, packed)
+
+
+def _bits(specs: Decoder, bits: int, important: Mapping[str, Array]) -> dict[str, int]:
+    """By name. What a calibration text does not touch, such as a vision tower, gets 8: its loss is not measured."""
+    names = [name for name, spec in named_leaves(specs).items() if spec.is_matrix]
+    return {name: bits if not important or name in important else 8 for name in names}
 
 
 def _reported(specs: Decoder, weights: Decoder, packed: Decoder) -> Quantised:

@@ -31,7 +31,7 @@ class PictureBatch:
 
 def answer_loss(weights: PaliGemma, batch: PictureBatch, config: Config) -> jax.Array:
     """Mean cross entropy in nats over the tokens of all answers, EOS among them; prompts are not learned."""
-    hidden, _ = weights(batch.pixels, batch.tokens, config, prompts=batch.prompts, lengths=batch.lengths)
+    hidden, _ = weights.read(batch.pixels, batch.tokens, config, prompts=batch.prompts, lengths=batch.lengths)
     logits, targets = weights.logits(hidden[:, :-1], config), batch.tokens[:, 1:]
     # Summed over a mask: reading single logits would be differentiated into a scatter over all of them.
     chosen = jnp.arange(config.decoder.vocab_size) == targets[..., None]

@@ -43,7 +43,7 @@ def build_pair(pair: Pair, weights: PaliGemma) -> Any:
     )
     config._attn_implementation = "eager"
     model = transformers.PaliGemmaForConditionalGeneration(config).to(torch.float32).eval()
-    renamed = _renamed(weights, paligemma.HUGGING_FACE_NAMES[pair.config.decoder.family])
+    renamed = _renamed(weights, paligemma.HUGGING_FACE_NAMES[pair.config.family])
     state = {_in_memory(name): value for name, value in renamed.items()}
     _fill(model, state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
     return model

@@ -32,7 +32,7 @@ def run(
     config: Config,
 ) -> tuple[jax.Array, Cache | None]:
     """(B, T) tokens after their pictures -> (B, T, V) logits, and the cache."""
-    hidden, cache = weights(pixels, tokens, config, prompts=prompts, lengths=lengths, cache=cache)
+    hidden, cache = weights.read(pixels, tokens, config, prompts=prompts, lengths=lengths, cache=cache)
     return weights.logits(hidden, config), cache
 
 

@@ -1,0 +1,91 @@
+"""`--image` and `--draw`: answers in words, pictures drawn, one line for what cannot be."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gemwright.cli.pictures import in_words
+from gemwright.model import Model, load
+
+Run = Callable[..., Any]
+
+FOUND = ["<loc0000><loc0000>", "<loc1023><loc05", "12> cat ; <loc0512><loc0512><loc1023><loc1023> dog"]
+
+
+def test_a_picture_is_answered_in_chat_and_generate(run: Run, paligemma_folder: Path, pictures: list[Path]) -> None:
+    answer = load(paligemma_folder).generate("caption en", 8, images=[pictures[1]])
+    given = ("--image", pictures[1], "--prompt", "caption en", "--max-new-tokens", 8)
+    for verb in ("generate", "chat"):
+        done = run(verb, paligemma_folder, *given, "--temperature", 0, "--top-p", 1, "--min-p", 0)
+        assert (done.code, done.out, done.err) == (0, answer + "\n", "")
+
+
+def test_json_tells_of_an_answer_to_a_picture(run: Run, paligemma_folder: Path, pictures: list[Path]) -> None:
+    done = run("generate", paligemma_folder, "--image", pictures[0], "--prompt", "x", "--max-new-tokens", 3, "--json")
+    assert len(json.loads(done.out)["ids"]) <= 3
+
+
+def test_regions_are_told_in_words_and_drawn(
+    run: Run, paligemma_folder: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Model, "stream", lambda *_, **__: iter(FOUND))
+    out = tmp_path / "out.png"
+    done = run("chat", paligemma_folder, "--image", pictures[0], "--prompt", "detect cat", "--draw", out)
+    assert done.out == "cat: x 0 to 20, y 0 to 30 of 40 x 30\ndog: x 20 to 40, y 15 to 30 of 40 x 30\n"
+    assert done.err == f"{out}: 2 regions, 0 masks\n"
+    with Image.open(out) as drawn, Image.open(pictures[0]) as picture:
+        assert drawn.size == picture.size
+        assert (np.asarray(drawn) != np.asarray(picture)).any()
+    done = run("generate", paligemma_folder, "--image", pictures[0], "--prompt", "detect cat", "--draw", out)
+    assert done.out == "".join(FOUND) + "\n"
+
+
+def test_what_is_no_region_is_shown_as_it_comes(pictures: list[Path]) -> None:
+    def parts() -> Iterator[str]:
+        yield from (" ", "a ", "cat <loc0001>")
+
+    assert list(in_words(parts(), pictures[0])) == [" a ", "cat <loc0001>"]
+    assert list(in_words(["<", "b>"], pictures[0])) == ["<b>"]
+
+
+def test_a_chat_about_a_picture_goes_on(
+    run: Run, paligemma_folder: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["caption en", "", "what is it?", "/exit", "never read"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    done = run("chat", paligemma_folder, "--image", pictures[0], "--temperature", 0, "--max-new-tokens", 4)
+    model = load(paligemma_folder)
+    answers = [model.generate(p, 4, images=[pictures[0]], min_p=0.05) for p in ("caption en", "what is it?")]
+    assert done.out == "".join(answer + "\n" for answer in answers)
+
+
+ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
+    "no such picture": (("generate", "{pali}", "--prompt", "x", "--image", "/no.png"), "expected a picture file"),
+    "no picture": (("chat", "{pali}", "--prompt", "x", "--image", "{pali}/config.json"), "expected a picture"),
+    "none given": (("generate", "{pali}", "--prompt", "x"), "expected 1 in a list, found none; give images"),
+    "none given in chat": (("chat", "{pali}", "--prompt", "x"), "give --image"),
+    "no eyes": (("generate", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),
+    "no eyes in chat": (("chat", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),
+    "nothing to draw on": (("generate", "{pali}", "--prompt", "x", "--draw", "o.png"), "--draw: needs a picture"),
+    "no masks alone": (("chat", "{pali}", "--prompt", "x", "--masks", "m.npz"), "--masks: are drawn"),
+    "odd name": (
+        ("chat", "{pali}", "--prompt", "x", "--image", "{picture}", "--draw", "out.txt"),
+        "expected a name that ends in .png, .jpg or .webp, found out.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_cannot_be_is_one_line(
+    run: Run, case: str, paligemma_folder: Path, tiny_folder: Path, pictures: list[Path]
+) -> None:
+    arguments, reason = ERRORS[case]
+    names = {"pali": paligemma_folder, "tiny": tiny_folder, "picture": pictures[0]}
+    done = run(*(argument.format(**names) for argument in arguments))
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert reason in done.err
