@@ -89,3 +89,25 @@ def test_what_cannot_be_is_one_line(
     done = run(*(argument.format(**names) for argument in arguments))
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert reason in done.err
+
+
+def test_the_summary_counts_tower_and_decoder(run: Run) -> None:
+    found = json.loads(run("summary", "paligemma-3b-224", "--json").out)
+    assert found["parameters"] == {"embedding": 526_647_296, "other": 2_396_688_112, "total": 2_923_335_408}
+    assert found["config"]["family"] == "paligemma"
+    assert found["cache_bytes"]["8192"] == 2 * 18 * 256 * 2 * 8192  # keys and values, layers, one head of 256, bytes
+    drawn = run("summary", "paligemma2-3b-224").out
+    assert "0 to 26, alike" in drawn  # the tower's layers
+    assert "0 to 25, alike" in drawn  # the decoder's
+
+
+def test_a_folder_is_converted_and_has_no_gguf_form(run: Run, paligemma_folder: Path, tmp_path: Path) -> None:
+    assert run("convert", paligemma_folder, tmp_path / "out").out.endswith(
+        "paligemma2, float32, 0.00 GB, with its tokenizer\n"
+    )
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        paligemma_folder / "model.safetensors"
+    ).read_bytes()
+    done = run("convert", paligemma_folder, tmp_path / "out.gguf")
+    assert done.code == 1
+    assert "expected one of gemma, gemma2 for a GGUF file" in done.err

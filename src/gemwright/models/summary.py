@@ -39,7 +39,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "config": dataclasses.asdict(self.config),
+            "config": {"family": self.config.family, **dataclasses.asdict(self.config)},
             "parameters": {"embedding": self.embedding, "other": self.other, "total": self.total},
             "asset_bytes": self.asset_bytes,
             "cache_bytes": {str(length): size for length, size in self.cache_bytes.items()},

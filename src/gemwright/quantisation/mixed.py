@@ -1,6 +1,6 @@
 """Which weights get 8 bits when not all can: those without which the model's guesses change most, byte for byte."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -17,19 +17,26 @@ Array = np.ndarray[Any, Any]
 
 
 def sensitivities(
-    weights: Decoder, packed: Decoder, config: Config, rows: Array, progress: Callable[[int, int], None] | None = None
+    weights: Decoder,
+    packed: Decoder,
+    config: Config,
+    rows: Array,
+    progress: Callable[[int, int], None] | None = None,
+    among: Collection[str] | None = None,
 ) -> dict[str, float]:
     """For each matrix, the divergence of the guesses if it alone is quantised, in nats a token.
 
     Args:
       weights: dense.
-      packed: the same, quantised; matrices of 8 bits already are left out.
+      packed: the same with all matrices of few bits.
       rows: (rows, tokens) of ids.
       progress: told the weights done and all.
+      among: the matrices to try, by name; None tries all.
     """
     specs = specs_of(config)
     named = named_weights(specs, packed)
-    found = {name: weight for name, weight in named.items() if isinstance(weight, Packed) and weight.bits == 4}
+    found = {name: weight for name, weight in named.items() if isinstance(weight, Packed)}
+    found = {name: weight for name, weight in found.items() if among is None or name in among}
     exact = _wide_embedding(specs, weights)
     texts = [jnp.asarray(row[None]) for row in rows]
     references = [hidden_states(exact, tokens, config) for tokens in texts]

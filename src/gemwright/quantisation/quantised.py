@@ -95,7 +95,7 @@ def quantise_model(
         if bits != 4 or calibration is None:
             raise ValueError("bits per weight: mixes 4 and 8 bits by a calibration text; ask for 4 bits and give one")
         rows = calibration[: max(1, _SENSITIVITY_TOKENS // calibration.shape[1])]
-        found = sensitivities(weights, packed, config, rows, progress("finding sensitive weights"))
+        found = sensitivities(weights, packed, config, rows, progress("finding sensitive weights"), important)
         chosen = choose_bits(config, found, bits_per_weight)
 
         def widen(name: str, spec: Spec, dense: jax.Array, weight: Any) -> Any:
