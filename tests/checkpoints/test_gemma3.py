@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_config import TokenIds, config_json, read_config
+from gemwright.checkpoints.hf_tensors import parts_left_out
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.model import load
@@ -125,6 +126,8 @@ def test_the_text_of_a_model_that_also_sees_needs_no_image_code(tmp_path: Path, 
     loaded = load_checkpoint(tmp_path / "both")
     assert loaded.config == GEMMA3
     assert_same(loaded.weights, weights)
+    assert parts_left_out(tmp_path / "both", GEMMA3) == ["multi_modal_projector", "vision_tower"]
+    assert parts_left_out(tmp_path / "text", GEMMA3) == []
 
 
 def test_an_answer_ends_at_its_own_end_of_turn(tmp_path: Path) -> None:

@@ -140,6 +140,18 @@ def text_part(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return kept | {_HEAD: tensors[_HEAD]} if _HEAD in tensors else kept
 
 
+def parts_left_out(folder: Path, config: Config) -> list[str]:
+    """What else is in a folder whose text alone was read, a model that also sees: the first words of tensors' names."""
+    if config.family in hf_paligemma.DECODERS or not any(
+        (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
+    ):
+        return []
+    tensors = open_tensors(folder)
+    text = [name for name in tensors if _DECODER.match(name)]
+    others = set(tensors) - set(text) - {_HEAD} if text else set[str]()
+    return sorted({name.removeprefix("model.").split(".")[0] for name in others})
+
+
 def whole_model(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Of a model that sees and is read whole: all tensors, by the names that transformers 5 writes."""
     return {hf_paligemma.newest_name(name): tensor for name, tensor in tensors.items()}
