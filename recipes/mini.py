@@ -37,7 +37,7 @@ EAST_ASIAN_EPOCHS = 2  # the little Japanese and Korean there is, in many charac
 
 
 def run(accelerator: bool) -> Run:
-    """Two minutes of a large GPU, or a hundredth of those tokens in 90 minutes of two CPU cores.
+    """Two minutes of a large GPU, or a tenth of those tokens in 90 minutes of two CPU cores.
 
     Mostly short rows, which train faster; the last ones are as long as the model's context.
     """

@@ -5,6 +5,7 @@ from typing import Any
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import (
+    SIZES,
     TANH_GELU,
     cap,
     check_computable,
@@ -18,18 +19,6 @@ from gemwright.checkpoints.hf_values import (
 from gemwright.models.gemma import Config
 
 ARCHITECTURES = {"gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM"}
-
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "embed_dim": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "mlp_dim": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-}
-"""Our integer constants, and their names in the file."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {"head_dim": 256, "max_position_embeddings": 8192},
@@ -57,7 +46,7 @@ def read(stored: Mapping[str, Any]) -> Config:
     # "gelu" in files of Gemma 1 is a slip of the first release and means tanh
     activations = (None, TANH_GELU, "gelu") if family == "gemma" else (None, TANH_GELU)
     check_computable(values, {"hidden_act": (activations, _ACTIVATION)})
-    constants: dict[str, Any] = {**constants_of(values, _SIZES), "rope_base": rope_base(values)}
+    constants: dict[str, Any] = {**constants_of(values, SIZES), "rope_base": rope_base(values)}
     if family == "gemma":
         return Config(family=family, query_scale=constants["head_dim"] ** -0.5, **constants)
     return Config(
@@ -75,7 +64,7 @@ def write(config: Config) -> dict[str, Any]:
     """What a file says of this family alone; raises CheckpointError if it cannot say what the model computes."""
     _check_writable(config)
     return {
-        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "hidden_act": TANH_GELU,
         "rms_norm_eps": config.norm_epsilon,
         "rope_theta": config.rope_base,
@@ -99,7 +88,7 @@ def _check_writable(config: Config) -> None:
     if len({w for w in config.windows if w is not None}) > 1:
         raise CheckpointError(f"windows {config.windows}: Hugging Face files say one size of window for all layers")
     plain = Config(
-        **{ours: getattr(config, ours) for ours in _SIZES},
+        **{ours: getattr(config, ours) for ours in SIZES},
         family="gemma",
         query_scale=config.head_dim**-0.5,
         rope_base=config.rope_base,

@@ -5,6 +5,7 @@ from typing import Any
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import (
+    SIZES,
     check_computable,
     constants_of,
     kinds_of,
@@ -18,18 +19,6 @@ ARCHITECTURES = {FAMILY: "Gemma3ForCausalLM"}
 
 WITH_IMAGES = "gemma3"
 """The `model_type` of a model whose `text_config` this is."""
-
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "embed_dim": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "mlp_dim": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-}
-"""Our integer constants, and their names in the file."""
 
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 262_208,
@@ -61,7 +50,7 @@ def read(stored: Mapping[str, Any]) -> Config:
     values = {**_DEFAULTS, **text}
     scaling = values.pop("rope_scaling", None)
     check_computable(values, _ACCEPTED)
-    constants = constants_of(values, _SIZES)
+    constants = constants_of(values, SIZES)
     base, factor = _rope(values, "full_attention", "rope_theta", scaling)
     local_base, local_factor = _rope(values, "sliding_attention", "rope_local_base_freq", None)
     if local_factor != 1:
@@ -96,7 +85,7 @@ def write(config: Config) -> dict[str, Any]:
         raise CheckpointError(f"windows {config.windows}: Hugging Face files say one size of window for all layers")
     scaling = {"rope_type": "linear", "factor": config.rope_factor} if config.rope_factor != 1 else None
     return {
-        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "rms_norm_eps": config.norm_epsilon,
         "query_pre_attn_scalar": query_scalar(config.query_scale),
         "attn_logit_softcapping": None,

@@ -26,6 +26,18 @@ _PADDED_ROWS = {256_128: 256_000, 257_216: 257_152, 262_208: 262_144}
 Google's Flax checkpoints of Gemma 1 and 2, and files made from them, have 256,128
 (google-research/big_vision `models/ppp/gemma.py` deletes the same rows)."""
 
+SIZES = {
+    "vocab_size": "vocab_size",
+    "embed_dim": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "mlp_dim": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+}
+"""Our integer constants, and their names in files of Gemma 1, 2 and 3."""
+
 
 def vocabulary(rows: int) -> int:
     """The vocabulary of an embedding with so many rows, padding left out."""

@@ -10,6 +10,7 @@ import optax
 
 from gemwright.core.module import module
 from gemwright.models.paligemma import Config, PaliGemma
+from gemwright.training.step import cross_entropies
 
 
 @module
@@ -32,10 +33,7 @@ class PictureBatch:
 def answer_loss(weights: PaliGemma, batch: PictureBatch, config: Config) -> jax.Array:
     """Mean cross entropy in nats over the tokens of all answers, EOS among them; prompts are not learned."""
     hidden, _ = weights.read(batch.pixels, batch.tokens, config, prompts=batch.prompts, lengths=batch.lengths)
-    logits, targets = weights.logits(hidden[:, :-1], config), batch.tokens[:, 1:]
-    # Summed over a mask: reading single logits would be differentiated into a scatter over all of them.
-    chosen = jnp.arange(config.decoder.vocab_size) == targets[..., None]
-    losses = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
+    losses = cross_entropies(weights.logits(hidden[:, :-1], config), batch.tokens[:, 1:])
     place = jnp.arange(1, batch.tokens.shape[1])
     counted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
     return jnp.sum(jnp.where(counted, losses, 0.0)) / jnp.sum(counted.astype(jnp.float32))

@@ -42,9 +42,13 @@ def token_losses(
 ) -> jax.Array:
     """(B, T) cross entropy in nats of each target after the inputs up to its own."""
     hidden, _ = weights(inputs, config, positions=positions, segments=segments)
-    logits = weights.logits(hidden, config)
+    return cross_entropies(weights.logits(hidden, config), targets)
+
+
+def cross_entropies(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """(..., V) scores and (...) tokens -> (...) nats that each token costs."""
     # Summed over a mask: reading single logits would be differentiated into a scatter over all of them.
-    chosen = jnp.arange(config.vocab_size) == targets[..., None]
+    chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
     return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
 
 
