@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gemwright.inference.session import ContextFull
-from gemwright.model import Completion, Model, load
+from gemwright.model import DEFAULT_MODEL, Completion, Model, load
 from gemwright.text.stream import StreamDecoder
 from tests.tiny import CONFIG, assert_greedy, uncached_logits
 from tests.tolerances import SAME
@@ -253,3 +253,11 @@ def test_the_dtype_asked_for_is_the_dtype_of_the_weights(tiny_folder: Path) -> N
     model = load(tiny_folder, dtype="bfloat16")
     assert model.weights.embedding.dtype == jnp.bfloat16
     assert len(model.generate_ids([2, 300], 4, stop_ids=())) == 4
+
+
+def test_a_draft_changes_no_text_and_one_of_another_vocabulary_is_refused(tiny_folder: Path, tiny: Model) -> None:
+    """Beside itself as the draft: nearly every guess is right, and none may change what comes out."""
+    drafted = load(tiny_folder, draft=tiny)
+    assert drafted.generate("import this", 24) == tiny.generate("import this", 24)
+    with pytest.raises(ValueError, match="draft: expected a model of the same vocabulary"):
+        load(tiny_folder, draft=DEFAULT_MODEL)

@@ -18,10 +18,11 @@ from gemwright.inference.memory import MemoryShort
 from gemwright.inference.request import Request
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import ContextFull, Session
+from gemwright.inference.speculative import Drafter
 from gemwright.models.gemma import Gemma
 from tests.inference.eager import Eager
 from tests.inference.test_session import ids
-from tests.tiny import CONFIG, sharp_weights
+from tests.tiny import CONFIG, GRIFFIN, sharp_weights
 
 SAMPLINGS = (
     GREEDY,
@@ -115,6 +116,36 @@ def test_a_text_that_repeats_itself_takes_fewer_passes_beside_one_that_does_not(
     assert requests[1].finish == "length"
     assert turns < 30
     assert [chosen(request) for request in requests] == [alone(text, 20), alone(ids(9), 20)]
+
+
+def drafting_engine(drafter: Drafter) -> tuple[Engine, Eager]:
+    served, passes = engine(drafter=drafter), Eager(16)
+    served._passes = passes  # pyright: ignore[reportAttributeAccessIssue]
+    return served, passes
+
+
+def test_whatever_is_drafted_a_request_gets_what_it_gets_alone() -> None:
+    served, _ = drafting_engine(Drafter(sharp_weights(CONFIG, 1), replace(CONFIG, windows=(None,))))
+    requests = [served.submit(prompt, NEW, sampling) for prompt, sampling in zip(PROMPTS, SAMPLINGS, strict=True)]
+    finish_all(served)
+    for request, sampling in zip(requests, SAMPLINGS, strict=True):
+        assert chosen(request) == alone(list(request.prompt), sampling=sampling)
+
+
+def test_right_drafts_save_passes() -> None:
+    """Those of the very model are right: a token, and then seven guesses and the token after them."""
+    served, passes = drafting_engine(Drafter(weights(), CONFIG))
+    request = served.submit(ids(7), NEW)
+    finish_all(served)
+    assert chosen(request) == alone(ids(7))
+    assert len(passes.recorded) == 2
+
+
+def test_a_drafter_of_another_vocabulary_or_that_goes_only_forward_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"same vocabulary of 720 tokens, found one of 300"):
+        engine(drafter=Drafter(weights(), replace(CONFIG, vocab_size=300)))
+    with pytest.raises(ValueError, match=r"cannot take guesses back"):
+        engine(drafter=Drafter(weights(), GRIFFIN))
 
 
 def test_log_probabilities_are_those_of_decode() -> None:

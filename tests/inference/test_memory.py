@@ -14,8 +14,9 @@ import pytest
 
 from gemwright.core.cache import KVCache
 from gemwright.core.module import abstract
-from gemwright.inference.generate import _choose
-from gemwright.inference.sampling import Filters, Knobs
+from gemwright.inference.generate import choose_after
+from gemwright.inference.rows import choose_next
+from gemwright.inference.sampling import GREEDY, Filters, Knobs
 from gemwright.inference.session import Sequences, _read
 from gemwright.models.gemma import PRESETS, Config, Gemma, cache_slots
 
@@ -40,15 +41,26 @@ def weights_of(config: Config) -> Gemma:
     return abstract(Gemma.specs(config), jnp.dtype(jnp.bfloat16))
 
 
-def compile_read(config: Config, tokens: int) -> jax.stages.Compiled:
-    ids = shape(1, tokens, dtype=jnp.int32)
-    return _read.lower(weights_of(config), sequences(config), ids, ids, config).compile()
+def knobs() -> Any:
+    number = shape(1, dtype=jnp.float32)
+    return Knobs(number, shape(1, dtype=jnp.int32), number, number, number, shape(1, dtype=jnp.uint32))  # pyright: ignore
+
+
+def compiled(config: Config, tokens: int) -> jax.stages.Compiled:
+    """A chunk of a prompt; or one token and the choice of the next, the decode step."""
+    ids, state = shape(1, tokens, dtype=jnp.int32), sequences(config)
+    if tokens == 1:
+        count = shape(1, dtype=jnp.int32)
+        return choose_next.lower(
+            weights_of(config), state.caches, None, ids, ids, None, count, knobs(), config, GREEDY.filters
+        ).compile()
+    return _read.lower(weights_of(config), state, ids, ids, config).compile()
 
 
 @pytest.mark.parametrize(("preset", "tokens"), [("gemma-2b", 1), ("gemma-2b", 256), ("gemma2-2b", 1)])
 def test_reading_tokens_needs_under_200_mb_of_temporaries(preset: str, tokens: int) -> None:
     config = PRESETS[preset]
-    two, four = (compile_read(replace(config, num_layers=layers), tokens) for layers in (2, 4))
+    two, four = (compiled(replace(config, num_layers=layers), tokens) for layers in (2, 4))
     small, large = two.memory_analysis().temp_size_in_bytes, four.memory_analysis().temp_size_in_bytes
     a_layer = max(0, large - small) / 2
     assert large + a_layer * (config.num_layers - 4) < LIMIT
@@ -66,10 +78,8 @@ def _top_level(program: str) -> str:
 def test_choosing_a_token_needs_under_200_mb_of_temporaries(preset: str) -> None:
     config = PRESETS[preset]
     all_filters = Filters(True, True, True, True, True)
-    number = shape(1, dtype=jnp.float32)
-    knobs: Any = Knobs(number, shape(1, dtype=jnp.int32), number, number, number, shape(1, dtype=jnp.uint32))  # pyright: ignore
     seen, count = shape(1, config.vocab_size, dtype=jnp.bool_), shape(dtype=jnp.int32)
-    lowered = _choose.lower(
-        weights_of(replace(config, num_layers=1)), shape(1, config.embed_dim), seen, count, knobs, config, all_filters
+    lowered = choose_after.lower(
+        weights_of(replace(config, num_layers=1)), shape(1, config.embed_dim), seen, count, knobs(), config, all_filters
     )
     assert lowered.compile().memory_analysis().temp_size_in_bytes < LIMIT

@@ -13,7 +13,7 @@ from gemwright.inference.generate import decode, decode_by_steps, decode_in_burs
 from gemwright.inference.request import Request
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import Session
-from gemwright.inference.speculative import PromptLookup, decode_speculatively, decode_with_lookup
+from gemwright.inference.speculative import PromptLookup, decode_speculatively, decode_with_guesses
 from gemwright.model import Model
 from gemwright.models import griffin
 from gemwright.text.chat import format_chat
@@ -108,7 +108,7 @@ def test_an_emptied_session_has_nothing_to_go_back_to(model: Model) -> None:
 
 def test_guesses_are_left_out_and_refused(model: Model) -> None:
     prompt = [*ids(20), *ids(20)]
-    found = [chosen.tokens[0] for chosen in decode_with_lookup(start(model, prompt), 12)]
+    found = [chosen.tokens[0] for chosen in decode_with_guesses(start(model, prompt), 12)]
     assert found == answer(prompt, 12)
     with pytest.raises(ValueError, match="a recurrent_gemma cannot take wrong guesses back"):
         next(decode_speculatively(start(model, prompt), PromptLookup(), 3))

@@ -34,6 +34,7 @@ def chat(
     show_tokens: Annotated[bool, typer.Option("--show-tokens", help="Show the prompt's ids and pieces.")] = False,
     dtype: options.DType = None,
     cache_bits: options.CacheBits = None,
+    draft: options.Draft = None,
     revision: options.Revision = None,
 ) -> None:
     """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
@@ -42,7 +43,7 @@ def chat(
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
     from gemwright.model import load
 
-    loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
+    loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

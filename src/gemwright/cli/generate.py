@@ -27,6 +27,7 @@ def generate(
     stop: options.Stop = None,
     dtype: options.DType = None,
     cache_bits: options.CacheBits = None,
+    draft: options.Draft = None,
     revision: options.Revision = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -35,7 +36,7 @@ def generate(
     pictures.check_options(image, draw, masks)
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
-    loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
+    loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,

@@ -83,8 +83,16 @@ def rotation(positions: jax.Array, size: int, base: float) -> Rotation:
     half = size // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    # Else XLA would fuse them into what follows, and compute them anew for every head, half and derivative.
-    return jax.lax.optimization_barrier((jnp.sin(angles), jnp.cos(angles)))
+    return _sines_and_cosines(angles)
+
+
+def _sines_and_cosines(angles: jax.Array) -> Rotation:
+    """Kept as they are: XLA would fuse them into what follows, and compute them for every head, half and derivative."""
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier((jnp.sin(angles), jnp.cos(angles)))
+    # There barriers go before the fusions come; a loop stays.
+    sin, cos = jax.lax.map(lambda turn: jax.lax.cond(turn == 0, jnp.sin, jnp.cos, angles), jnp.arange(2))
+    return sin, cos
 
 
 @jax.jit

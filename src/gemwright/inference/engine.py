@@ -21,7 +21,7 @@ from gemwright.inference.rows import choose_next, copy_prefix, read_row
 from gemwright.inference.sampling import GREEDY, Filters, Sampling
 from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, chunk_length, padded, shared_prefix
 from gemwright.inference.slots import Slot
-from gemwright.inference.speculative import right_ones
+from gemwright.inference.speculative import Drafter, right_ones
 from gemwright.models.family import Cache, Config, Decoder
 
 _WORTH_COPYING = CHUNKS[0]  # tokens: fewer are computed as soon as copied
@@ -47,6 +47,7 @@ class Engine:
         capacity: int = 2048,
         prefill_chunk: int = 64,
         cache_bits: int | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         """Take the memory for all rows.
 
@@ -56,10 +57,11 @@ class Engine:
           prefill_chunk: tokens of a prompt read between two decode steps, one of `CHUNKS`: more begin answers
             sooner, fewer hold up the answers that run less.
           cache_bits: 8 keeps keys and values as int8, in half the memory; None as the weights are.
+          drafter: makes drafts for each row, in a cache of its own, where the row's text has no guesses.
 
         Raises:
           MemoryShort: if the rows do not fit the memory that is free; says how much they need.
-          ValueError: if an argument is out of range.
+          ValueError: if an argument is out of range, or the drafter is of another vocabulary.
         """
         if slots < 1 or capacity < 1 or prefill_chunk not in CHUNKS:
             raise ValueError(
@@ -71,7 +73,9 @@ class Engine:
         self._session = Session(weights, config, slots, self.limit, cache_bits)
         self._passes = Passes(tuple(sorted({*_LENGTHS, -(-slots // 8) * 8})))
         self._chunk = prefill_chunk
-        self._slots = [Slot(row) for row in range(slots)]
+        if drafter:
+            drafter.check(config)
+        self._slots = [Slot(row, draft=drafter.draft() if drafter else None) for row in range(slots)]
         self._seen = np.zeros((slots, config.vocab_size), bool)
         self._admissions = 0
         self._waiting: deque[Request] = deque()
@@ -227,9 +231,16 @@ class Engine:
         """What each text looks like going on with, as far as reading it pays."""
         if not self._session.takes_guesses:
             return [[] for _ in ready]
-        found = [slot.guesses(self.limit) for slot in ready]
-        counts = plan(self._passes, [slot.odds.share for slot in ready], list(map(len, found)))
-        return [guesses[:count] for guesses, count in zip(found, counts, strict=True)]
+        found = [slot.looked_up(self.limit) for slot in ready]
+        most = [
+            len(guesses) or (slot.room(self.limit) if slot.draft else 0)
+            for slot, guesses in zip(ready, found, strict=True)
+        ]
+        counts = plan(self._passes, [slot.odds.share for slot in ready], most)
+        return [
+            guesses[:count] if guesses else slot.drafted(count)
+            for slot, guesses, count in zip(ready, found, counts, strict=True)
+        ]
 
     def _choose(self, ready: list[Slot], guesses: list[list[int]], length: int) -> tuple[list[int], list[float]]:
         """Read each row's last token and its guesses; returns the token after each, and its log-probability."""

@@ -3,15 +3,19 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gemwright.inference.bursts import LONGEST, burst
+from gemwright.inference.rows import choose_next
 from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose
-from gemwright.inference.session import Session
+from gemwright.inference.session import Sequences, Session
 from gemwright.models.family import Config, Decoder
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,46 @@ def decode(
 def decode_by_steps(
     session: Session, max_new_tokens: int, sampling: Sampling, stop_ids: Collection[int]
 ) -> Iterator[Chosen]:
-    """`decode` with two programs a step: the host has each token at once, and can stop anywhere."""
+    """`decode` with one program a step: the host has each token at once, and can stop anywhere."""
     seen = _seen(session) if sampling.filters.penalty else None
-    knobs = sampling.knobs(session.rows)
-    running = [True] * session.rows
-    for count in range(max_new_tokens):
-        tokens, scores, seen = _choose(
-            session.weights, session.state.last, seen, np.int32(count), knobs, session.config, sampling.filters
-        )
+    knobs, running = sampling.knobs(session.rows), [True] * session.rows
+    tokens, scores = choose_after(
+        session.weights, session.state.last, _on_device(seen), np.int32(0), knobs, session.config, sampling.filters
+    )
+    for count in range(1, max_new_tokens + 1):
         chosen = np.asarray(tokens).tolist()
         yield _chosen(chosen, np.asarray(scores).tolist(), running)
         running = _still_running(running, chosen, session, stop_ids)
-        if not any(running) or count + 1 == max_new_tokens:
+        if not any(running) or count == max_new_tokens:
             return
-        session.step(tokens, running)
+        tokens, scores = _read_and_choose(session, chosen, running, seen, count, knobs, sampling.filters)
+
+
+def _read_and_choose(
+    session: Session,
+    read: list[int],
+    running: list[bool],
+    seen: Array | None,
+    count: int,
+    knobs: Knobs,
+    filters: Filters,
+) -> tuple[jax.Array, jax.Array]:
+    """Read a token into each running row and choose the one after it. `seen` is kept up to date here."""
+    lengths = [len(row) for row in session.tokens]
+    session.reserve(max(length for length, on in zip(lengths, running, strict=True) if on) + 1)
+    tokens, going = np.array(read, np.int32)[:, None], np.array(running)[:, None]
+    positions = np.where(going, np.array(lengths, np.int32)[:, None], np.int32(-1))
+    counts = np.full(session.rows, count, np.int32)
+    caches, hidden, chosen, scores = choose_next(
+        session.weights, session.state.caches, None, tokens, positions, _on_device(seen), counts, knobs,
+        session.config, filters,
+    )  # fmt: skip
+    last = hidden if all(running) else _either(going, hidden, session.state.last)
+    session.state = Sequences(caches, last)
+    session.note(read, running)
+    if seen is not None:
+        seen[going[:, 0], tokens[going]] = True
+    return chosen, scores
 
 
 def decode_in_bursts(
@@ -71,7 +101,7 @@ def decode_in_bursts(
 
     A caller that goes away within a burst leaves rows that hold the rest of it too.
     """
-    seen = _seen(session) if sampling.filters.penalty else None
+    seen = _on_device(_seen(session) if sampling.filters.penalty else None)
     knobs = sampling.knobs(session.rows)
     stops = jax.device_put(np.array(sorted(stop_ids), np.int32))
     running = [True] * session.rows
@@ -117,22 +147,6 @@ def _still_running(running: list[bool], chosen: list[int], session: Session, sto
 
 
 @partial(jax.jit, static_argnames=("config", "filters"))
-def _choose(
-    weights: Decoder,
-    last: jax.Array,
-    seen: jax.Array | None,
-    count: jax.Array,
-    knobs: Knobs,
-    config: Config,
-    filters: Filters,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    tokens, scores = choose(weights.logits(last, config), seen, count, knobs, filters)
-    if seen is not None:
-        seen = seen.at[jnp.arange(len(tokens)), tokens].set(True)
-    return tokens, scores, seen
-
-
-@partial(jax.jit, static_argnames=("config", "filters"))
 def choose_after(
     weights: Decoder,
     last: jax.Array,
@@ -146,8 +160,16 @@ def choose_after(
     return choose(weights.logits(last, config), seen, count, knobs, filters)
 
 
-def _seen(session: Session) -> jax.Array:
+_either = jax.jit(jnp.where)
+
+
+def _seen(session: Session) -> Array:
     seen = np.zeros((session.rows, session.config.vocab_size), bool)
     for row, tokens in enumerate(session.tokens):
         seen[row, tokens] = True
-    return jax.device_put(seen)
+    return seen
+
+
+def _on_device(seen: Array | None) -> jax.Array | None:
+    """A copy, which what the host changes meanwhile does not reach."""
+    return None if seen is None else jnp.array(seen)

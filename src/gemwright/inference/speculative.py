@@ -8,6 +8,7 @@ is the total variation distance of the two distributions (Daliri, Musco and Sure
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
@@ -18,10 +19,11 @@ from jax.typing import ArrayLike
 
 from gemwright.inference.generate import Chosen, choose_after, decode, on_cpu
 from gemwright.inference.guessing import Odds, Passes, plan
+from gemwright.inference.memory import MemoryShort
 from gemwright.inference.rows import choose_next
 from gemwright.inference.sampling import GREEDY, Sampling, knobs_of
 from gemwright.inference.session import Sequences, Session, padded
-from gemwright.models.family import Config, Decoder
+from gemwright.models.family import Config, Decoder, goes_back_from
 
 MOST_GUESSES = 7
 """For one text and pass, which reads them after the last chosen token. A product of 8 rows costs about two of one."""
@@ -63,16 +65,22 @@ class PromptLookup:
 
 
 class Draft:
-    """Guesses by a smaller model with the same vocabulary. Silent once it could not take them back."""
+    """Guesses by a smaller model with the same vocabulary. Silent once it could not take them back.
+
+    Nor does it guess where its cache finds no memory: the text goes on without it.
+    """
 
     def __init__(self, weights: Decoder, config: Config) -> None:
         self._session = Session(weights, config, 1)
 
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
         session, guesses = self._session, list[int]()
-        session.reserve(min(len(tokens) + most, session.config.max_positions))
         most = min(most, session.goes_back_from - len(tokens))
         if most < 1:
+            return []
+        try:
+            session.reserve(len(tokens) + most)
+        except MemoryShort:
             return []
         session.advance_to(tokens)
         filters, knobs = sampling.filters, sampling.knobs(1)
@@ -86,15 +94,56 @@ class Draft:
         return guesses
 
 
-def decode_with_lookup(
-    session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
+class FirstOf:
+    """The guesses of the first proposer that has any."""
+
+    def __init__(self, *proposers: Proposer) -> None:
+        self._proposers = proposers
+
+    def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
+        for proposer in self._proposers:
+            if guesses := proposer.propose(tokens, most, count, sampling):
+                return guesses
+        return []
+
+
+@dataclass(frozen=True)
+class Drafter:
+    """A smaller model that makes drafts for another of the same vocabulary."""
+
+    weights: Decoder
+    config: Config
+
+    def check(self, config: Config) -> None:
+        """Raises ValueError unless it can draft for a model of this `config`."""
+        if self.config.vocab_size != config.vocab_size:
+            raise ValueError(
+                f"draft: expected a model of the same vocabulary of {config.vocab_size} tokens, "
+                f"found one of {self.config.vocab_size}"
+            )
+        if goes_back_from(self.config) == 0:
+            raise ValueError(f"draft: a {self.config.family} cannot take guesses back: take one of another family")
+
+    def draft(self) -> Draft:
+        """Guesses for one text."""
+        return Draft(self.weights, self.config)
+
+
+def decode_with_guesses(
+    session: Session,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    stop_ids: Collection[int] = (),
+    drafter: Drafter | None = None,
 ) -> Iterator[Chosen]:
-    """What `decode` yields; a single row on a CPU is helped by `PromptLookup` where that pays."""
-    if (
-        session.rows == 1 and session.takes_guesses and on_cpu(session)
-    ):  # elsewhere tokens are chosen in bursts, without asking the host
-        return decode_speculatively(session, PromptLookup(), max_new_tokens, sampling, stop_ids)
-    return decode(session, max_new_tokens, sampling, stop_ids)
+    """What `decode` yields; a single row is helped, where that pays, by `PromptLookup` and then by drafts.
+
+    Without drafts only on a CPU: elsewhere tokens are chosen in bursts, which do not ask the host.
+    """
+    if session.rows > 1 or not session.takes_guesses or not (drafter or on_cpu(session)):
+        return decode(session, max_new_tokens, sampling, stop_ids)
+    proposer = FirstOf(PromptLookup(), drafter.draft()) if drafter else PromptLookup()
+    return decode_speculatively(session, proposer, max_new_tokens, sampling, stop_ids)
 
 
 def decode_speculatively(
