@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemwright.core import ops, recurrence
-from gemwright.models import griffin
-from gemwright.models.griffin import Griffin, Recurrence
+from gemwright.core import ops
+from gemwright.kernels import gated_recurrence
+from gemwright.kernels.gated_recurrence import Place
+from gemwright.models import griffin, recurrence
+from gemwright.models.griffin import Griffin
+from gemwright.models.recurrence import Recurrence
 from tests.models.test_traps import changed, difference, edited
 from tests.parity.cases import BY_NAME, Family, weights_of
 from tests.tolerances import LOGITS, UNDONE
@@ -182,56 +185,63 @@ def test_every_tap_counts(family: Family) -> None:
 
 @each
 def test_a_decay_is_that_of_a_softplus(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(griffin, "_softplus", lambda decay: jax.nn.sigmoid(decay))
+    monkeypatch.setattr(jax.nn, "softplus", jax.nn.sigmoid)
     assert difference(family) > UNDONE
+
+
+def with_arguments(monkeypatch: pytest.MonkeyPatch, edit: Callable[..., Any]) -> None:
+    """The recurrence with another rate and other places."""
+
+    def edited(x: Any, gates: Any, rate: Any, places: Any, start: Any) -> jax.Array:
+        return gated_recurrence.gated_recurrence(x, gates, *edit(rate, places), start)
+
+    monkeypatch.setattr(recurrence, "gated_recurrence", edited)
 
 
 @each
 def test_a_decays_exponent_has_the_factor_8(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    softplus = griffin._softplus
-    monkeypatch.setattr(griffin, "_softplus", lambda decay: softplus(decay) / 8)
+    with_arguments(monkeypatch, lambda rate, places: (rate / 8, places))
     assert difference(family) > UNDONE
 
 
 @each
-def test_inputs_are_scaled_by_the_root_of_1_minus_a_squared(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in (jnp.ones_like, lambda x: x, lambda x: jnp.sqrt(1 - jnp.sqrt(1 - x))):
-        monkeypatch.setattr(griffin, "bounded_sqrt", wrong)
-        assert difference(family) > UNDONE
-
-
-@each
 def test_the_first_token_goes_in_unscaled(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    scan, root = Recurrence.scan, ops.bounded_sqrt
-    factors: list[jax.Array] = []
-    monkeypatch.setattr(griffin, "bounded_sqrt", lambda x: factors.append(root(x)) or factors[-1])
-
-    def scaled(self: Recurrence, x: jax.Array, step: griffin.Step, start: jax.Array) -> jax.Array:
-        right = scan(self, x, step, start)
-        first = right[:, :1] * (1 - factors[-1][:, :1])
-        decays = jnp.sqrt(1 - jnp.square(factors[-1])).at[:, 0].set(1)
-        return right - first * jnp.cumprod(decays, axis=1)
-
-    monkeypatch.setattr(Recurrence, "scan", scaled)
+    with_arguments(monkeypatch, lambda rate, places: (rate, jnp.where(places == Place.FIRST, Place.ALONE, places)))
     assert difference(family) > UNDONE
 
 
 @each
 def test_the_state_is_carried_on(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(griffin, "linear_scan", lambda decay, inputs, start: inputs)
+    with_arguments(monkeypatch, lambda rate, places: (rate, jnp.where(places == Place.GOES_ON, Place.ALONE, places)))
     assert difference(family) > UNDONE
 
 
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recurrence in plain JAX, whose parts can be exchanged."""
+    monkeypatch.setattr(recurrence, "gated_recurrence", gated_recurrence.gated_recurrence_reference)
+
+
 @each
+@pytest.mark.usefixtures("reference")
+def test_inputs_are_scaled_by_the_root_of_1_minus_a_squared(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert difference(family) <= LOGITS
+    for wrong in (jnp.ones_like, lambda x: x, lambda x: jnp.sqrt(1 - jnp.sqrt(1 - x))):
+        monkeypatch.setattr(gated_recurrence, "bounded_sqrt", wrong)
+        assert difference(family) > UNDONE
+
+
+@each
+@pytest.mark.usefixtures("reference")
 def test_the_state_is_kept_in_float32(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    scan = recurrence.linear_scan
+    scan = gated_recurrence.linear_scan
 
     def narrow(decay: jax.Array, inputs: jax.Array, start: jax.Array) -> jax.Array:
         return scan(decay.astype(jnp.bfloat16), inputs.astype(jnp.bfloat16), start.astype(jnp.bfloat16)).astype(
             "float32"
         )
 
-    monkeypatch.setattr(griffin, "linear_scan", narrow)
+    monkeypatch.setattr(gated_recurrence, "linear_scan", narrow)
     assert difference(family) > UNDONE
 
 

@@ -29,7 +29,7 @@ def random_packed(specs: T, bits: int) -> T:
 
     def draw(name: str, spec: Spec) -> Any:
         if not spec.is_matrix:
-            return drawn(0, name, spec, jnp.bfloat16 if spec.product else jnp.float32)
+            return drawn(0, name, spec, jnp.bfloat16)
         parts = Packed.specs(spec, bits)
         codes = np.resize(pattern, parts.codes.shape)
         scales = np.full(parts.scales.shape, 1 / (_DEVIATION[bits] * np.sqrt(spec.fan_in)), np.float16)

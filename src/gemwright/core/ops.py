@@ -59,18 +59,6 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else jnp.tanh(x / cap) * cap
 
 
-@jax.custom_jvp
-def bounded_sqrt(x: jax.Array) -> jax.Array:
-    """The square root, with a derivative of at most 1000: near 0 that of the root itself has no bound."""
-    return jnp.sqrt(x)
-
-
-@bounded_sqrt.defjvp
-def _bounded_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    root = bounded_sqrt(*primals)
-    return root, tangents[0] / jnp.maximum(2 * root, 1e-3)
-
-
 Rotation = tuple[jax.Array, jax.Array]
 """Sines and cosines, (B, T, 1, K / 2): computed once for all layers."""
 

@@ -59,8 +59,7 @@ def pack_weights(
     importance: Mapping[str, Array] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> T:
-    """A model with its matrices packed. Norms and biases stay as they are; what is computed with otherwise becomes
-    float32, in which a CPU computes it ten times as fast as in bfloat16.
+    """A model with its matrices packed. What is no matrix of a product stays as it is.
 
     Args:
       bits: 4 or 8, or by the weight's name.
@@ -76,8 +75,6 @@ def pack_weights(
         nonlocal done
         if spec.is_matrix:
             weight = _pack_named(name, spec, weight, bits if isinstance(bits, int) else bits[name], importance or {})
-        elif not spec.product:
-            weight = weight.astype(jnp.float32)
         done += spec.size
         if progress:
             progress(done, total)

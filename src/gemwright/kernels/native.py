@@ -21,6 +21,7 @@ THIN_PRODUCT = "gemwright_thin_product"
 PACKED_PRODUCT = "gemwright_packed_product"
 SLOT_ATTENTION = "gemwright_slot_attention"
 SLOT_WRITE = "gemwright_slot_write"
+GATED_RECURRENCE = "gemwright_gated_recurrence"
 READ_ALL = "gemwright_read_all"
 INT_PRODUCTS = "gemwright_int_products"
 FLOAT_PRODUCTS = "gemwright_float_products"
@@ -28,7 +29,8 @@ BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
 
 _ALL = (
-    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
+    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS,
+    BUFFER_ADDRESS,
 )  # fmt: skip
 _LOG = logging.getLogger(__name__)
 

@@ -4,18 +4,17 @@ Whatever the length of a text, a layer keeps as much of it: a state, or the keys
 window. Values: google-deepmind/recurrentgemma `common.py`, `jax/{layers,modules}.py`; De et al.,
 arXiv 2402.19427. Norms, softmax, rotations and everything of the recurrence in float32.
 
-Letters: B batch, T tokens, D embedding width, H query heads, G key/value heads, K head size, W width
-of the recurrence, C taps of its convolution, F width of one MLP branch, V vocabulary.
+Letters: B batch, T tokens, D embedding width, H query heads, G key/value heads, K head size, F width of one MLP
+branch, V vocabulary.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gemwright.core.cache import (
     SPARE,
@@ -28,9 +27,9 @@ from gemwright.core.cache import (
 )
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import Rotation, attend_in_order, bounded_sqrt, causal, rms_norm, rotate, rotation, soft_cap
-from gemwright.core.recurrence import causal_conv, linear_scan, next_tail
+from gemwright.core.ops import Rotation, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
 from gemwright.core.weights import Weight, lookup, project, project_each
+from gemwright.models.recurrence import Linear, Recurrence, both
 
 FAMILY = "recurrent_gemma"
 
@@ -125,46 +124,11 @@ class Step:
     def of(config: Config, positions: jax.Array, segments: jax.Array | None = None) -> "Step":
         return Step(positions, rotation(positions, config.head_dim // 2, config.rope_base), segments)
 
-    @property
-    def real(self) -> jax.Array:
-        """(B, T): no padding."""
-        return self.positions >= 0
-
     def visible(self, window: int) -> jax.Array:
         seen = causal(self.positions, self.positions, window)
         if self.segments is None:
             return seen
         return seen & (self.segments[:, :, None] == self.segments[:, None, :])
-
-    def same_document(self, back: int) -> jax.Array:
-        """(B, T): whether the token so many places back belongs to the same document."""
-        within = self.positions >= back
-        if self.segments is None or back == 0:
-            return within
-        before = jnp.pad(self.segments, ((0, 0), (back, 0)), constant_values=-1)[:, :-back]
-        return within & (before == self.segments)
-
-
-@module
-class Linear:
-    """A product and a bias."""
-
-    weight: Weight  # (*out, *in)
-    bias: jax.Array  # (*out,)
-
-    @staticmethod
-    def specs(shape: tuple[int, ...], axes: tuple[str, ...], inputs: int = 1) -> "Linear":
-        outs = len(shape) - inputs
-        return Linear(weight(shape, axes, inputs=inputs), weight(shape[:outs], axes[:outs], init="zeros"))
-
-    def __call__(self, x: jax.Array, inputs: int = 1) -> jax.Array:
-        return project(x, self.weight, inputs) + self.bias.astype(x.dtype)
-
-
-def _both(x: jax.Array, first: Linear, second: Linear) -> tuple[jax.Array, jax.Array]:
-    """Two of them over the same rows."""
-    one, other = project_each(x, (first.weight, second.weight))
-    return one + first.bias.astype(x.dtype), other + second.bias.astype(x.dtype)
 
 
 @module
@@ -206,89 +170,6 @@ def rotate_half(x: jax.Array, by: Rotation) -> jax.Array:
 
 
 @module
-class Recurrence:
-    """A real-gated linear recurrent unit (RG-LRU) after a convolution, gated by a branch of its own."""
-
-    gate: Linear  # (W, D)
-    input: Linear  # (W, D)
-    conv_weight: jax.Array  # (W, 1, C), as stored
-    conv_bias: jax.Array  # (W,)
-    input_gate: jax.Array  # (H, W/H, W/H), inputs first
-    input_gate_bias: jax.Array  # (H, W/H)
-    decay_gate: jax.Array  # (H, W/H, W/H), inputs first
-    decay_gate_bias: jax.Array  # (H, W/H)
-    decay: jax.Array  # (W,)
-    output: Linear  # (D, W)
-
-    @staticmethod
-    def specs(config: Config) -> "Recurrence":
-        d, w, h = config.embed_dim, config.recurrent_dim, config.num_heads
-        blocks = weight((h, w // h, w // h), ("heads", "block", "block"), product=False)
-        bias = weight((h, w // h), ("heads", "block"), init="zeros", product=False)
-        return Recurrence(
-            gate=Linear.specs((w, d), ("recurrent", "embed")),
-            input=Linear.specs((w, d), ("recurrent", "embed")),
-            conv_weight=weight((w, 1, config.taps), ("recurrent", "one", "taps"), init=_small, product=False),
-            conv_bias=weight((w,), ("recurrent",), init="zeros"),
-            input_gate=blocks,
-            input_gate_bias=bias,
-            decay_gate=blocks,
-            decay_gate_bias=bias,
-            decay=weight((w,), ("recurrent",), init=_ring),
-            output=Linear.specs((d, w), ("embed", "recurrent")),
-        )
-
-    def __call__(
-        self, x: jax.Array, step: Step, cache: RecurrentState | None, config: Config
-    ) -> tuple[jax.Array, RecurrentState | None]:
-        gate, inputs = _both(x, self.gate, self.input)
-        state = empty_state(len(x), config.recurrent_dim, config.taps, x.dtype) if cache is None else cache.of_call()
-        seen = jnp.stack([step.same_document(back) for back in range(config.taps)], axis=-1)
-        mixed = causal_conv(inputs, self.conv_weight[:, 0], self.conv_bias, seen, state.tail)
-        hidden = self.scan(mixed, step, state.hidden)
-        if cache is not None:
-            count = jnp.sum(step.real, axis=1)
-            cache = cache.after_call(hidden[:, -1], next_tail(inputs, count, state.tail), count > 0)
-        return self.output(hidden.astype(x.dtype) * jax.nn.gelu(gate, approximate=True)), cache
-
-    def scan(self, x: jax.Array, step: Step, start: jax.Array) -> jax.Array:
-        """(B, T, W) -> (B, T, W) float32, h[t] = a h[t-1] + sqrt(1 - a^2) (gated x).
-
-        A document's first token, at position 0, has neither a past nor the factor; padding leaves h as it is.
-        """
-        first, real = (step.positions == 0)[..., None], step.real[..., None]
-        alone = ~step.same_document(1).at[:, 0].set(True)[..., None] | first  # nothing before it in this call
-        log_decay = -8.0 * _block_gate(x, self.decay_gate, self.decay_gate_bias) * _softplus(self.decay)
-        gated = x.astype(jnp.float32) * _block_gate(x, self.input_gate, self.input_gate_bias)
-        inputs = gated * jnp.where(first, 1.0, bounded_sqrt(-jnp.expm1(2.0 * log_decay)))
-        decay = jnp.where(alone, 0.0, jnp.exp(log_decay))
-        start = jnp.where(first[:, 0], 0.0, start)  # a factor of 0 would not hide what is not a number
-        return linear_scan(jnp.where(real, decay, 1.0), jnp.where(real, inputs, 0.0), start)
-
-
-def _block_gate(x: jax.Array, blocks: jax.Array, bias: jax.Array) -> jax.Array:
-    """(B, T, W) float32 between 0 and 1; each block of channels is opened by its own channels alone."""
-    apart = x.reshape(*x.shape[:2], *bias.shape).astype(jnp.float32)
-    opened = jnp.einsum("bthi,hio->btho", apart, blocks.astype(jnp.float32))
-    return jax.nn.sigmoid(opened + bias.astype(jnp.float32)).reshape(x.shape)
-
-
-def _softplus(decay: jax.Array) -> jax.Array:
-    return jax.nn.softplus(decay.astype(jnp.float32))
-
-
-def _small(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """The convolution's beginning: a hundredth of the usual variance."""
-    return generator.standard_normal(shape) * math.sqrt(0.01 / shape[-1])
-
-
-def _ring(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Decays that begin spread over the ring between radius 0.9 and 0.999, even by area."""
-    radius = np.sqrt(generator.uniform(0.9**2, 0.999**2, shape))
-    return np.log(np.expm1(-np.log(radius)))  # softplus of it is -log(radius)
-
-
-@module
 class MLP:
     gate: Linear  # (F, D)
     up: Linear  # (F, D)
@@ -301,7 +182,7 @@ class MLP:
         return MLP(gate=wide, up=wide, down=Linear.specs((d, f), ("embed", "mlp")))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = _both(x, self.gate, self.up)
+        gate, up = both(x, self.gate, self.up)
         return self.down(jax.nn.gelu(gate, approximate=True) * up)
 
 
@@ -316,7 +197,11 @@ class Block:
     @staticmethod
     def specs(config: Config, kind: Kind) -> "Block":
         norm = weight((config.embed_dim,), ("embed",), init="zeros")
-        recurrence = Recurrence.specs(config) if kind == "recurrent" else None
+        recurrence = (
+            Recurrence.specs(config.embed_dim, config.recurrent_dim, config.num_heads, config.taps)
+            if kind == "recurrent"
+            else None
+        )
         attention = Attention.specs(config) if kind == "attention" else None
         return Block(norm, recurrence, attention, norm, MLP.specs(config))
 
@@ -332,7 +217,7 @@ class Block:
     ) -> tuple[jax.Array, LayerCache | None]:
         if self.recurrence is not None:
             assert not isinstance(cache, KVCache)
-            return self.recurrence(x, step, cache, config)
+            return self.recurrence(x, step.positions, step.segments, cache)
         assert self.attention is not None
         assert not isinstance(cache, RecurrentState)
         return self.attention(x, step, cache, config)

@@ -97,3 +97,4 @@ void check_packed_tiles();
 void check_gated_rows();
 void check_attend_slots();
 void check_write_slots();
+void check_recurrent_channels();

@@ -9,5 +9,6 @@ int main() {
   check_gated_rows();
   check_attend_slots();
   check_write_slots();
+  check_recurrent_channels();
   std::puts("all kernels agree with their references");
 }

@@ -1,4 +1,4 @@
-"""Recurrence over time: a causal convolution and a linear scan.
+"""A causal convolution over time, and what it keeps.
 
 Letters: R rows of a call, T tokens, W width, C taps of the convolution.
 """
@@ -36,26 +36,3 @@ def next_tail(x: jax.Array, count: jax.Array, tail: jax.Array) -> jax.Array:
     whole = jnp.concatenate([tail.astype(x.dtype), x], axis=1)
     at = count[:, None] + jnp.arange(tail.shape[1])
     return jnp.take_along_axis(whole, at[..., None], axis=1)
-
-
-@jax.jit
-def linear_scan(decay: jax.Array, inputs: jax.Array, start: jax.Array) -> jax.Array:
-    """h[t] = decay[t] * h[t-1] + inputs[t], in a number of passes that grows with the logarithm of the length.
-
-    Args:
-      decay, inputs: (R, T, W) float32.
-      start: (R, W) float32, h before the first token.
-
-    Returns:
-      (R, T, W), every h.
-    """
-    inputs = inputs.at[:, 0].add(decay[:, 0] * start)
-    if inputs.shape[1] == 1:
-        return inputs
-    # Else XLA would fuse what comes before and after into the levels of the scan, and compute it anew in each.
-    decay, inputs = jax.lax.optimization_barrier((decay, inputs))
-
-    def join(first: tuple[jax.Array, jax.Array], second: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return first[0] * second[0], second[0] * first[1] + second[1]
-
-    return jax.lax.optimization_barrier(jax.lax.associative_scan(join, (decay, inputs), axis=1)[1])
