@@ -49,7 +49,7 @@ def decode_by_steps(
     session: Session, max_new_tokens: int, sampling: Sampling, stop_ids: Collection[int]
 ) -> Iterator[Chosen]:
     """`decode` with two programs a step: the host has each token at once, and can stop anywhere."""
-    seen = _seen(session) if sampling.filters.penalty else None
+    seen = jax.device_put(session.seen()) if sampling.filters.penalty else None
     knobs = sampling.knobs(session.rows)
     running = [True] * session.rows
     for count in range(max_new_tokens):
@@ -71,7 +71,7 @@ def decode_in_bursts(
 
     A caller that goes away within a burst leaves rows that hold the rest of it too.
     """
-    seen = _seen(session) if sampling.filters.penalty else None
+    seen = jax.device_put(session.seen()) if sampling.filters.penalty else None
     knobs = sampling.knobs(session.rows)
     stops = jax.device_put(np.array(sorted(stop_ids), np.int32))
     running = [True] * session.rows
@@ -144,10 +144,3 @@ def choose_after(
 ) -> tuple[jax.Array, jax.Array]:
     """A token a row from its last (B, D) hidden state, and its log-probability, as `choose` gives them."""
     return choose(weights.logits(last, config), seen, count, knobs, filters)
-
-
-def _seen(session: Session) -> jax.Array:
-    seen = np.zeros((session.rows, session.config.vocab_size), bool)
-    for row, tokens in enumerate(session.tokens):
-        seen[row, tokens] = True
-    return jax.device_put(seen)
