@@ -16,7 +16,7 @@ from gemwright.models.family import PRESETS
 from gemwright.models.summary import summarise
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
-DRAWN = ("gemma-2b", "gemma2-2b", "gemma3-1b", "recurrentgemma-2b")
+DRAWN = ("gemma-2b", "gemma2-2b", "gemma3-1b", "gemma3-4b", "recurrentgemma-2b")
 _LENGTHS = (2048, 8192, 65_536)
 
 

@@ -23,7 +23,7 @@ import gemwright
 from gemwright.core.module import initialise
 from gemwright.images.pixels import to_pixels
 from gemwright.inference.generate import decode
-from gemwright.inference.pictures import read_pictures
+from gemwright.inference.pictures import read_pictures, row_of
 from gemwright.inference.session import Session
 from gemwright.models import siglip
 from gemwright.models.gemma import gemma1
@@ -110,7 +110,8 @@ def answers(weights: PaliGemma, config: Config, found: list[Example], words: Tok
     """What the model says to each, the likeliest word each time."""
     session = Session(weights.decoder, config.decoder, len(found), capacity=config.vision.patches + LENGTH)
     prompts = [format_picture_prompt(words, one.prompt).ids for one in found]
-    read_pictures(session, weights, config, pixels(found, config), prompts)
+    shown = zip(pixels(found, config), prompts, strict=True)
+    read_pictures(session, weights, config, [row_of([picture], prompt, config) for picture, prompt in shown])
     said: list[list[int]] = [[] for _ in found]
     for chosen in decode(session, LENGTH, stop_ids=words.stop_ids):
         for row, token in zip(said, chosen.tokens, strict=True):

@@ -25,15 +25,28 @@ from PIL import Image
 
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.model import Model, load
+from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
-from tests.tiny import CONFIG, GRIFFIN, PALIGEMMA, sharp_weights
+from tests.tiny import CONFIG, GEMMA3, GRIFFIN, PALIGEMMA, sharp_weights
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
-    texts = [inspect.getsource(module) for module in (argparse, json, textwrap)]
-    return Tokenizer.from_bytes(train_tokenizer(texts, CONFIG.vocab_size))
+    return Tokenizer.from_bytes(train_tokenizer(_texts(), CONFIG.vocab_size))
+
+
+@pytest.fixture(scope="session")
+def seeing_tokenizer() -> Tokenizer:
+    """The same with the pieces around a picture, in the place of two unused ones."""
+    renamed = {"<unused0>": control.START_OF_IMAGE, "<unused1>": control.END_OF_IMAGE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "CONTROL_PIECES", [renamed.get(piece, piece) for piece in control.CONTROL_PIECES])
+        return Tokenizer.from_bytes(train_tokenizer(_texts(), GEMMA3.vocab_size))
+
+
+def _texts() -> list[str]:
+    return [inspect.getsource(module) for module in (argparse, json, textwrap)]
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +78,14 @@ def paligemma_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPat
     """A PaliGemma 2 in float32, with its tokenizer. Only to be read."""
     folder = tmp_path_factory.mktemp("models") / "paligemma"
     save_checkpoint(folder, PALIGEMMA, sharp_weights(PALIGEMMA), tiny_tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gemma3_folder(seeing_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 3 that sees, in float32, with its tokenizer. Only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "gemma3"
+    save_checkpoint(folder, GEMMA3, sharp_weights(GEMMA3), seeing_tokenizer)
     return folder
 
 

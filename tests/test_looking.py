@@ -53,10 +53,17 @@ def test_a_stream_is_the_answer_and_bytes_are_a_picture(model: Model, pictures: 
 
 
 @pytest.mark.parametrize(
-    ("images", "found"), [(None, "none"), ([], "0"), ("cat.jpg", "a single one"), (["a.png", "b.png"], "2")]
+    ("images", "found"),
+    [
+        (None, "before each prompt, found none; give images"),
+        ([[]], "before each prompt, found none; give images"),
+        ([], "expected 1 in a list, found 0"),
+        ("cat.jpg", "expected 1 in a list, found a single one"),
+        (["a.png", "b.png"], "expected 1 in a list, found 2"),
+    ],
 )
 def test_a_prompt_without_its_picture_is_refused(model: Model, images: Any, found: str) -> None:
-    with pytest.raises(ValueError, match=f"expected 1 in a list, found {found}; give images"):
+    with pytest.raises(ValueError, match=found):
         model.generate("caption en", images=images)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gemwright.core.module import Spec, generator, map_specs
 from gemwright.model import Model
-from gemwright.models import griffin, paligemma, siglip
+from gemwright.models import gemma3, gemma3_vision, griffin, paligemma, siglip
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.models.gemma import gemma2
 
@@ -29,6 +29,16 @@ PALIGEMMA = paligemma.Config(
     siglip.Config(image_size=28, patch_size=7, embed_dim=24, num_layers=2, num_heads=2, mlp_dim=40), CONFIG
 )
 """The first behind a picture of 16 patches."""
+
+GEMMA3 = gemma3_vision.Config(
+    siglip.Config(image_size=24, patch_size=4, embed_dim=24, num_layers=2, num_heads=2, mlp_dim=40),
+    gemma3.Config(
+        vocab_size=720, embed_dim=24, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12, mlp_dim=40,
+        query_scale=12**-0.5, windows=(24, None), max_positions=1024,
+    ),
+    picture_tokens=9,
+)  # fmt: skip
+"""A Gemma 3 that sees: pictures of 9 soft tokens, under a ring that turns after 24."""
 
 
 def sharp_weights(config: Config, seed: int = 0) -> Any:

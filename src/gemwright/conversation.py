@@ -1,12 +1,14 @@
 """A conversation with a model: its turns, and the cache that grows with them."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gemwright.inference.interleaved import Pixels, Row
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
-from gemwright.looking import check_converses
-from gemwright.text.chat import Message, format_chat
+from gemwright.looking import Eyes, advance, check_converses, pixels_of
+from gemwright.text.chat import Message, format_chat, message_of
 from gemwright.text.prompt import FormattedPrompt
 
 if TYPE_CHECKING:
@@ -20,12 +22,28 @@ class Conversation:
       messages: the turns so far, answers included.
       dropped: turns left out so far because the context was full.
       reused: tokens of the last prompt that were in the cache already.
+      eyes: what reads the pictures of messages.
     """
 
-    def __init__(self, model: "Model", messages: Sequence[Message | dict[str, str]] = (), system: str = "") -> None:
+    def __init__(
+        self,
+        model: "Model",
+        messages: Sequence[Message | dict[str, Any]] = (),
+        system: str = "",
+        pan_and_scan: bool = False,
+    ) -> None:
+        """Begin with turns that there are already.
+
+        Args:
+          messages: a message's content is text, or a list of texts and pictures in their order, as `Message` says; in
+            dicts also of the parts that others write (`{"type": "image", "path": ...}`).
+          system: text that is folded into the first user turn.
+          pan_and_scan: as `Model.complete` has it.
+        """
         check_converses(model.config, model.folder.name)
         self.model = model
-        self.messages = [_message(message) for message in messages]
+        self.eyes = Eyes(model.config, model.folder.name, pan_and_scan)
+        self.messages = [self._looked(message_of(message)) for message in messages]
         if system:
             self.messages.insert(0, Message("system", system))
         self.dropped = 0
@@ -36,10 +54,10 @@ class Conversation:
         """Forget all turns but the system text."""
         self.messages = [message for message in self.messages if message.role == "system"]
 
-    def send(self, text: str, max_new_tokens: int = 512, **options: Any) -> Generator[str]:
+    def send(self, content: str | Sequence[Any], max_new_tokens: int = 512, **options: Any) -> Generator[str]:
         """Add a user turn and stream the answer to it. `options` are those of `stream_answer`."""
         answer = self.stream_answer(max_new_tokens, **options)  # checks the options before the turn is added
-        self.messages.append(Message("user", text))
+        self.messages.append(self._looked(Message("user", content)))
         return answer
 
     def answer(self, max_new_tokens: int = 512, **options: Any) -> str:
@@ -64,7 +82,7 @@ class Conversation:
         self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer
         parts: list[str] = []
         try:
-            self.reused = session.advance_to(prompt.ids)
+            self.reused = advance(session, Row(prompt.ids, self._pictures()))
             for part in self.model.stream_session(session, max_new_tokens, stop, sampling):
                 parts.append(part)
                 yield part
@@ -91,11 +109,11 @@ class Conversation:
             del self.messages[first : first + 2]
             self.dropped += 2
 
+    def _looked(self, message: Message) -> Message:
+        """The message with its pictures read, once for all turns that follow."""
+        if isinstance(message.content, str):
+            return message
+        return replace(message, content=self.eyes.look(message.parts))
 
-def _message(message: Message | dict[str, str]) -> Message:
-    if isinstance(message, Message):
-        return message
-    missing = {"role", "content"} - message.keys()
-    if missing:
-        raise ValueError(f"a message needs role and content, found {sorted(message)}")
-    return Message(message["role"], message["content"])  # pyright: ignore[reportArgumentType]  # checked by Message
+    def _pictures(self) -> dict[int, Pixels]:
+        return pixels_of([part for message in self.messages for part in message.parts])

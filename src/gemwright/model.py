@@ -19,10 +19,11 @@ from gemwright.conversation import Conversation
 from gemwright.core.int_weights import int_weights
 from gemwright.core.packed import pack_weights
 from gemwright.inference.generate import Chosen
+from gemwright.inference.interleaved import Row
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
 from gemwright.inference.speculative import Drafter, decode_with_guesses
-from gemwright.looking import Picture, Rows, begin, rows_of
+from gemwright.looking import Eyes, Prompt, begin, is_picture, rows_of
 from gemwright.models.family import Config, Decoder, specs_of, stop_ids
 from gemwright.text.chat import Message
 from gemwright.text.tokenizer import Tokenizer
@@ -74,30 +75,46 @@ class Model:
     def generate(self, prompts: str, max_new_tokens: int = ..., **options: Any) -> str: ...  # pyright: ignore[reportOverlappingOverload]  # a str is a sequence of str, yet one prompt
     @overload
     def generate(self, prompts: Sequence[str], max_new_tokens: int = ..., **options: Any) -> list[str]: ...
-    def generate(self, prompts: str | Sequence[str], max_new_tokens: int = 256, **options: Any) -> str | list[str]:
-        """Continue texts. `options` are those of `complete`."""
-        completions = self.complete([prompts] if isinstance(prompts, str) else prompts, max_new_tokens, **options)
+    @overload
+    def generate(self, prompts: Sequence[Any], max_new_tokens: int = ..., **options: Any) -> Any: ...
+    def generate(self, prompts: Prompt | Sequence[Prompt], max_new_tokens: int = 256, **options: Any) -> Any:
+        """Continue texts.
+
+        Args:
+          prompts: one, or several, which are continued together. A list with a picture in it is one: texts and
+            pictures in their order.
+          options: those of `complete`.
+
+        Returns:
+          the text that follows the prompt, or each of them.
+        """
+        one = isinstance(prompts, str) or any(map(is_picture, prompts))
+        completions = self.complete([prompts] if one else prompts, max_new_tokens, **options)
         texts = [completion.text for completion in completions]
-        return texts[0] if isinstance(prompts, str) else texts
+        return texts[0] if one else texts
 
     def complete(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         max_new_tokens: int = 256,
         *,
-        images: Sequence[Picture] | None = None,
+        images: Sequence[Any] | None = None,
+        pan_and_scan: bool = False,
         stop: Sequence[str] = (),
         **sampling: Any,
     ) -> list[Completion]:
         """Continue texts together, and tell how each ended.
 
         Args:
-          prompts: plain texts; one BOS is put before each, and for PaliGemma a newline behind it.
-          images: for PaliGemma one before each prompt: paths, or bytes of files.
+          prompts: plain texts, or lists of texts and pictures (`Path`, bytes of a file, or Pillow's); one BOS is put
+            before each, and for PaliGemma a newline behind it.
+          images: a picture before each prompt, or a list of them; a path can be a `str` here.
+          pan_and_scan: for Gemma 3: an oblong picture is shown whole and again in crops, so that small things in it
+            stay legible.
           stop: strings at which a text ends, before them.
           sampling: the fields of `Sampling`: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         """
-        rows = rows_of(self.config, self.tokenizer, prompts, images, self.folder.name)
+        rows = rows_of(self._eyes(pan_and_scan), self.tokenizer, prompts, images)
         return self._complete_rows(rows, max_new_tokens, stop, Sampling(**sampling))
 
     @overload
@@ -124,7 +141,7 @@ class Model:
         """
         batched = len(token_ids) > 0 and np.ndim(token_ids[0]) > 0
         rows = [[int(token) for token in row] for row in (token_ids if batched else [token_ids])]
-        session = self._session(Rows(rows), max_new_tokens)
+        session = self._session([Row(row) for row in rows], max_new_tokens)
         new: list[list[int]] = [[] for _ in rows]
         stops = self._default_stop_ids() if stop_ids is None else stop_ids
         settings = Sampling(temperature, seed=seed, **sampling)
@@ -135,15 +152,16 @@ class Model:
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         max_new_tokens: int = 256,
         *,
-        images: Sequence[Picture] | None = None,
+        images: Sequence[Any] | None = None,
+        pan_and_scan: bool = False,
         stop: Sequence[str] = (),
         **sampling: Any,
     ) -> Generator[str]:
         """Continue a text, handing out each piece as soon as its characters are whole."""
-        rows = rows_of(self.config, self.tokenizer, [prompt], images, self.folder.name)
+        rows = rows_of(self._eyes(pan_and_scan), self.tokenizer, [prompt], images)
         session = self._session(rows, max_new_tokens)
         return self.stream_session(session, max_new_tokens, stop, Sampling(**sampling))
 
@@ -162,22 +180,31 @@ class Model:
         """Empty rows of token ids with their cache, for this model."""
         return Session(self.weights, self.config, rows, capacity, self.cache_bits)
 
-    def chat(self, messages: Sequence[Message | dict[str, str]], max_new_tokens: int = 512, **options: Any) -> str:
+    def chat(
+        self,
+        messages: Sequence[Message | dict[str, Any]],
+        max_new_tokens: int = 512,
+        pan_and_scan: bool = False,
+        **options: Any,
+    ) -> str:
         """The model's answer to a conversation, as `Conversation` gives it."""
-        return Conversation(self, messages=list(messages)).answer(max_new_tokens, **options)
+        return Conversation(self, messages=list(messages), pan_and_scan=pan_and_scan).answer(max_new_tokens, **options)
 
     def _default_stop_ids(self) -> frozenset[int]:
         if self.optional_tokenizer is None:
             return frozenset(stop_ids(self.config))
         return self.optional_tokenizer.stop_ids
 
-    def _session(self, rows: Rows, max_new_tokens: int) -> Session:
-        if not rows.ids:
+    def _eyes(self, pan_and_scan: bool) -> Eyes:
+        return Eyes(self.config, self.folder.name, pan_and_scan)
+
+    def _session(self, rows: Sequence[Row], max_new_tokens: int) -> Session:
+        if not rows:
             raise ValueError("expected at least one prompt, found none")
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
-        longest = rows.patches + max(len(row) for row in rows.ids)
-        session = self.session(len(rows.ids), longest + max_new_tokens)
+        longest = max(len(row.tokens) for row in rows)
+        session = self.session(len(rows), longest + max_new_tokens)
         begin(session, rows)
         return session
 
@@ -185,9 +212,9 @@ class Model:
         return decode_with_guesses(session, max_new_tokens, sampling, self.tokenizer.stop_ids, self.drafter)
 
     def _complete_rows(
-        self, rows: Rows, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+        self, rows: Sequence[Row], max_new_tokens: int, stop: Sequence[str], sampling: Sampling
     ) -> list[Completion]:
-        writers = [Writer(self.tokenizer, stop) for _ in rows.ids]
+        writers = [Writer(self.tokenizer, stop) for _ in rows]
         session = self._session(rows, max_new_tokens)
         for chosen in self._decode(session, max_new_tokens, sampling):
             for writer, token, score in zip(writers, chosen.tokens, chosen.log_probabilities, strict=True):

@@ -1,4 +1,4 @@
-"""Gemma 3 in files: old and new ones, alone or as the text of a model that also sees."""
+"""Gemma 3's text in files, old and new ones."""
 
 import json
 from dataclasses import replace
@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_config import TokenIds, config_json, read_config
-from gemwright.checkpoints.hf_tensors import parts_left_out
-from gemwright.checkpoints.load import load_checkpoint
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.model import load
 from gemwright.models.gemma3 import PRESETS, Config
-from tests.checkpoints.conftest import GEMMA3, assert_same, sharp_weights
+from tests.checkpoints.conftest import GEMMA3, sharp_weights
 
 IDS = TokenIds(0, 2, (1, 106))
 
@@ -45,20 +42,6 @@ PUBLISHED_1B = {
     "torch_dtype": "bfloat16",
     "vocab_size": 262144,
 }
-PUBLISHED_4B = {
-    "architectures": ["Gemma3ForConditionalGeneration"],
-    "model_type": "gemma3",
-    "mm_tokens_per_image": 256,
-    "text_config": {
-        "hidden_size": 2560,
-        "intermediate_size": 10240,
-        "model_type": "gemma3_text",
-        "num_hidden_layers": 34,
-        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
-        "sliding_window": 1024,
-    },
-    "vision_config": {"hidden_size": 1152},
-}
 
 
 def read(tmp_path: Path, values: Any) -> Config:
@@ -68,9 +51,8 @@ def read(tmp_path: Path, values: Any) -> Config:
     return config
 
 
-@pytest.mark.parametrize(("values", "preset"), [(PUBLISHED_1B, "gemma3-1b"), (PUBLISHED_4B, "gemma3-4b")])
-def test_published_files_are_the_presets(tmp_path: Path, values: Any, preset: str) -> None:
-    assert read(tmp_path, values) == PRESETS[preset]
+def test_the_published_file_is_the_preset(tmp_path: Path) -> None:
+    assert read(tmp_path, PUBLISHED_1B) == PRESETS["gemma3-1b"]
 
 
 def test_a_file_of_transformers_5_is_the_same(tmp_path: Path) -> None:
@@ -103,31 +85,11 @@ def test_every_config_reads_back_as_it_was_written(tmp_path: Path, config: Confi
         ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 0}}}, "factor"),
         ({"use_bidirectional_attention": True}, "causal"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar"),
-        ({"model_type": "gemma3", "text_config": 3}, "text_config"),
     ],
 )
 def test_what_cannot_be_computed_is_refused_with_the_key(tmp_path: Path, change: Any, named: str) -> None:
     with pytest.raises(CheckpointError, match=named):
         read(tmp_path, PUBLISHED_1B | change)
-
-
-@pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
-def test_the_text_of_a_model_that_also_sees_needs_no_image_code(tmp_path: Path, prefix: str) -> None:
-    weights = sharp_weights(GEMMA3)
-    save_checkpoint(tmp_path / "text", GEMMA3, weights)
-    tensors = load_file(tmp_path / "text" / "model.safetensors")
-    both = {prefix + name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    vision = prefix.removesuffix("language_model.") if prefix.startswith("model") else ""
-    both |= {f"{vision}vision_tower.embeddings.weight": np.ones(3), f"{vision}multi_modal_projector.w": np.ones(3)}
-    (tmp_path / "both").mkdir()
-    save_file(both, tmp_path / "both" / "model.safetensors")
-    values = json.loads((tmp_path / "text" / "config.json").read_text())
-    (tmp_path / "both" / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": values}))
-    loaded = load_checkpoint(tmp_path / "both")
-    assert loaded.config == GEMMA3
-    assert_same(loaded.weights, weights)
-    assert parts_left_out(tmp_path / "both", GEMMA3) == ["multi_modal_projector", "vision_tower"]
-    assert parts_left_out(tmp_path / "text", GEMMA3) == []
 
 
 def test_an_answer_ends_at_its_own_end_of_turn(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_chat_about_a_picture_goes_on(
 ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "no such picture": (("generate", "{pali}", "--prompt", "x", "--image", "/no.png"), "expected a picture file"),
     "no picture": (("chat", "{pali}", "--prompt", "x", "--image", "{pali}/config.json"), "expected a picture"),
-    "none given": (("generate", "{pali}", "--prompt", "x"), "expected 1 in a list, found none; give images"),
+    "none given": (("generate", "{pali}", "--prompt", "x"), "before each prompt, found none; give images"),
     "none given in chat": (("chat", "{pali}", "--prompt", "x"), "give --image"),
     "no eyes": (("generate", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),
     "no eyes in chat": (("chat", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.parity import oracle, ours
 from tests.parity.cases import FAMILIES, SEEDS, Family, forced_tokens, weights_of
+from tests.parity.interleaved.compare import compare as compare_interleaved
 from tests.parity.pictures.compare import compare as compare_pictures
 from tests.tolerances import LOGITS
 
@@ -79,6 +80,7 @@ def _everything(seed: int) -> Iterator[Result]:
     for family in FAMILIES:
         yield from compare(family, seed)
     yield from (Result(*row) for row in compare_pictures(seed))
+    yield from (Result(*row) for row in compare_interleaved(seed))
 
 
 def show(results: Sequence[Result], seeds: Sequence[int]) -> Table:

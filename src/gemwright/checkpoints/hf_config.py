@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gemwright.checkpoints import hf_gemma, hf_gemma3, hf_griffin, hf_paligemma
+from gemwright.checkpoints import hf_gemma, hf_gemma3, hf_gemma3_vision, hf_griffin, hf_paligemma
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import TANH_GELU
 from gemwright.models.family import Config
@@ -40,10 +40,9 @@ class _Dialect:
 
 
 _DIALECTS: dict[str, _Dialect] = {
-    **{family: _Dialect(name, hf_gemma.read, hf_gemma.write) for family, name in hf_gemma.ARCHITECTURES.items()},
-    **{family: _Dialect(name, hf_gemma3.read, hf_gemma3.write) for family, name in hf_gemma3.ARCHITECTURES.items()},
-    **{family: _Dialect(name, hf_griffin.read, hf_griffin.write) for family, name in hf_griffin.ARCHITECTURES.items()},
-    **dict.fromkeys(hf_paligemma.DECODERS, _Dialect(hf_paligemma.ARCHITECTURE, hf_paligemma.read, hf_paligemma.write)),
+    family: _Dialect(architecture, dialect.read, dialect.write)
+    for dialect in (hf_gemma, hf_gemma3, hf_gemma3_vision, hf_griffin, hf_paligemma)
+    for family, architecture in dialect.ARCHITECTURES.items()
 }
 
 # ------------------------------------------------------------------------------------------ read
@@ -85,7 +84,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _from_json(stored: Mapping[str, Any]) -> Config:
     family = stored.get("model_type")
-    family = hf_gemma3.FAMILY if family == hf_gemma3.WITH_IMAGES else family
     if not isinstance(family, str) or family not in _DIALECTS:
         known = " or ".join(sorted(_DIALECTS))
         raise ValueError(f"model_type: expected {known}, found {family!r}; this architecture is not supported")

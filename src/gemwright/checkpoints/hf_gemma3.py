@@ -1,4 +1,4 @@
-"""Gemma 3, its text, as `config.json` says it: alone, or as the `text_config` of a model that also sees."""
+"""Gemma 3, its text, as `config.json` says it, or the `text_config` of a model that also sees."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +16,6 @@ from gemwright.checkpoints.hf_values import (
 from gemwright.models.gemma3 import FAMILY, Config
 
 ARCHITECTURES = {FAMILY: "Gemma3ForCausalLM"}
-
-WITH_IMAGES = "gemma3"
-"""The `model_type` of a model whose `text_config` this is."""
 
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 262_208,
@@ -44,10 +41,7 @@ _ACCEPTED = {
 
 def read(stored: Mapping[str, Any]) -> Config:
     """The constants of a file; raises ValueError with the key of what cannot be."""
-    text = stored.get("text_config", {}) if stored.get("model_type") == WITH_IMAGES else stored
-    if not isinstance(text, dict):
-        raise ValueError(f"text_config: expected an object, found {text!r}")
-    values = {**_DEFAULTS, **text}
+    values = {**_DEFAULTS, **stored}
     scaling = values.pop("rope_scaling", None)
     check_computable(values, _ACCEPTED)
     constants = constants_of(values, SIZES)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gemwright.checkpoints import hf_paligemma
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_siglip import newest_name
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.safetensors_file import SafetensorsFile
 from gemwright.core.module import Spec, named_leaves
@@ -24,9 +23,6 @@ INDEX_FILE = WEIGHTS_FILE + ".index.json"
 _EMBEDDING = "model.embed_tokens.weight"  # or what ends so, of a decoder within another model
 _HEAD = "lm_head.weight"  # some files repeat the embedding under this name
 _COMPUTED = ".rotary_emb.inv_freq"  # old files keep these angles, which follow from the constants
-
-_DECODER = re.compile(r"language_model\.(model\.)?|(model\.)language_model\.")
-"""Before its names in a model that also sees: in the first files, and in those of transformers 5."""
 
 _SHOWN = 3  # mismatches in one message
 
@@ -120,7 +116,7 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
     Raises:
       CheckpointError: if a tensor is missing, has another shape, or is none of this model's.
     """
-    tensors = whole_model(tensors) if config.family in hf_paligemma.DECODERS else text_part(tensors)
+    tensors = {newest_name(name): tensor for name, tensor in tensors.items()}
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     names = translate(specs, FAMILIES[config.family].names)
     expected = {names[ours]: stored_shape(spec) for ours, spec in specs.items()}
@@ -129,32 +125,6 @@ def match_tensors(folder: Path, config: Config, tensors: Mapping[str, Tensor]) -
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError("; ".join(problems[:_SHOWN]) + more)
     return {ours: tensors[theirs] for ours, theirs in names.items()}
-
-
-def text_part(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Of a model that also sees: the decoder's tensors, by the names they have alone. All of any other."""
-    found = {name: match for name in tensors if (match := _DECODER.match(name))}
-    if not found:
-        return tensors
-    kept = {f"{match[1] or match[2] or ''}{name[match.end() :]}": tensors[name] for name, match in found.items()}
-    return kept | {_HEAD: tensors[_HEAD]} if _HEAD in tensors else kept
-
-
-def parts_left_out(folder: Path, config: Config) -> list[str]:
-    """What else is in a folder whose text alone was read, a model that also sees: the first words of tensors' names."""
-    if config.family in hf_paligemma.DECODERS or not any(
-        (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
-    ):
-        return []
-    tensors = open_tensors(folder)
-    text = [name for name in tensors if _DECODER.match(name)]
-    others = set(tensors) - set(text) - {_HEAD} if text else set[str]()
-    return sorted({name.removeprefix("model.").split(".")[0] for name in others})
-
-
-def whole_model(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Of a model that sees and is read whole: all tensors, by the names that transformers 5 writes."""
-    return {hf_paligemma.newest_name(name): tensor for name, tensor in tensors.items()}
 
 
 def stored_shape(spec: Spec) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 Progress = Callable[[int, int], None]
 """Called with the number of parameters done and of those in all."""
 
-_IMAGE = "<image>"  # a piece with which other libraries mark a patch; it has no row
+_WITHOUT_ROW = ("<image>", "<image_soft_token>")  # pieces with which other libraries mark a picture's tokens
 _PADDING = 128  # rows: embeddings are padded to a multiple of this at most
 
 
@@ -133,7 +133,7 @@ def check_vocabulary(folder: Path, config: Config, tokenizer: Tokenizer | None) 
       CheckpointError: if it has more pieces, or many fewer.
     """
     pieces = 0 if tokenizer is None else tokenizer.vocab_size
-    if tokenizer and pieces == config.vocab_size + 1 and tokenizer.has(_IMAGE):
+    if tokenizer and pieces == config.vocab_size + 1 and any(map(tokenizer.has, _WITHOUT_ROW)):
         pieces -= 1
     if tokenizer and not 0 <= config.vocab_size - pieces < _PADDING:
         raise CheckpointError(

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
@@ -13,13 +14,17 @@ from gemwright.cli import look, options, pictures
 if TYPE_CHECKING:
     from gemwright.conversation import Conversation
 
-_HELP = "/new begins a new conversation, /exit or Ctrl-D ends, Ctrl-C ends an answer."
+_HELP = (
+    "/new begins a new conversation, /image FILE puts a picture into the next message, /exit or Ctrl-D ends, "
+    "Ctrl-C ends an answer."
+)
 
 
 def chat(
     model: options.ModelArgument = None,
     prompt: Annotated[str | None, typer.Option(help="Answer this alone and exit; so does piped input.")] = None,
     image: pictures.Image = None,
+    pan_and_scan: pictures.PanAndScan = False,
     draw: pictures.Draw = None,
     masks: pictures.Masks = None,
     system: Annotated[str, typer.Option(help="Instructions, folded into the first user turn.")] = "",
@@ -41,6 +46,7 @@ def chat(
     question = prompt or piped_input()
     pictures.check_options(image, draw, masks)
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
+    from gemwright.looking import converses
     from gemwright.model import load
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
@@ -54,14 +60,14 @@ def chat(
         "seed": seed,
         "stop": stop or (),
     }
-    if image:
-        look.at_picture(loaded, image, [question] if question else _lines(), settings, draw, masks)
+    if image and not converses(loaded.config):
+        look.at_pictures(loaded, image, [question] if question else _lines(), settings, draw, masks)
         return
-    conversation = Conversation(loaded, system=system)
+    conversation = Conversation(loaded, system=system, pan_and_scan=pan_and_scan)
     if question:
-        _answer(conversation, question, settings, show_tokens)
+        _answer(conversation, [*(image or ()), question], settings, show_tokens)
     else:
-        _talk(conversation, settings, show_tokens)
+        _talk(conversation, image or [], settings, show_tokens)
 
 
 def piped_input() -> str:
@@ -74,7 +80,8 @@ def piped_input() -> str:
     return text
 
 
-def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: bool) -> None:
+def _talk(conversation: "Conversation", shown: list[Any], settings: dict[str, Any], show_tokens: bool) -> None:
+    """Answer line by line; pictures are `shown` with the next one."""
     from gemwright.inference.session import ContextFull
 
     name = conversation.model.folder.name
@@ -86,12 +93,24 @@ def _talk(conversation: "Conversation", settings: dict[str, Any], show_tokens: b
             conversation.clear()
         elif line == "/help":
             print(_HELP, file=sys.stderr)
+        elif line.startswith("/image "):
+            shown = [*shown, *_picture(conversation, line.removeprefix("/image ").strip())]
         elif line:
             try:
-                _answer(conversation, line, settings, show_tokens)
+                _answer(conversation, [*shown, line], settings, show_tokens)
             except ContextFull as error:
                 conversation.messages.pop()
                 print(f"error: {error}", file=sys.stderr)
+            shown = []
+
+
+def _picture(conversation: "Conversation", name: str) -> list[Any]:
+    """The file, if the model can look at it; else it is said why not."""
+    try:
+        return conversation.eyes.look([Path(name).expanduser()])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return []
 
 
 def _lines() -> Iterator[str]:
@@ -108,9 +127,9 @@ def _lines() -> Iterator[str]:
             print()
 
 
-def _answer(conversation: "Conversation", text: str, settings: dict[str, Any], show_tokens: bool) -> None:
+def _answer(conversation: "Conversation", content: list[Any], settings: dict[str, Any], show_tokens: bool) -> None:
     dropped = conversation.dropped
-    answer = conversation.send(text, **settings)
+    answer = conversation.send(content if len(content) > 1 else content[0], **settings)
     if show_tokens:
         _show_prompt(conversation, settings["max_new_tokens"])
     with closing(answer), suppress(KeyboardInterrupt), _Interrupt() as interrupt:

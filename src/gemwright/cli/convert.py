@@ -42,7 +42,6 @@ def convert(
     from rich.console import Console
     from rich.progress import Progress
 
-    from gemwright.checkpoints.hf_tensors import parts_left_out
     from gemwright.checkpoints.hub import resolve
     from gemwright.checkpoints.load import load_checkpoint
 
@@ -55,8 +54,6 @@ def convert(
             stored = _write_folder(out, loaded, overwrite, _bar(bars, "writing"))
     tokenizer = "with its tokenizer" if loaded.tokenizer else "without a tokenizer"
     typer.echo(f"{out}: {loaded.config.family}, {stored}, {tokenizer}")
-    if left_out := parts_left_out(loaded.folder, loaded.config):
-        typer.echo(f"{folder}: also sees; its text alone was converted, without {' and '.join(left_out)}", err=True)
 
 
 def _write_file(out: Path, loaded: "Checkpoint", kind: str, overwrite: bool, bar: Callable[[int, int], None]) -> str:

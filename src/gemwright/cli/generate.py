@@ -15,6 +15,7 @@ def generate(
     model: options.ModelArgument = None,
     prompt: Annotated[str | None, typer.Option(help="The text to continue; standard input if left out.")] = None,
     image: pictures.Image = None,
+    pan_and_scan: pictures.PanAndScan = False,
     draw: pictures.Draw = None,
     masks: pictures.Masks = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write at most.")] = 256,
@@ -45,7 +46,8 @@ def generate(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
         "stop": stop or (),
-        "images": None if image is None else [image],
+        "images": [image] if image else None,
+        "pan_and_scan": pan_and_scan,
     }
     if as_json:
         (completion,) = loaded.complete([text], max_new_tokens, **sampling)
@@ -54,7 +56,7 @@ def generate(
     else:
         answer = _print_parts(loaded.stream(text, max_new_tokens, **sampling))
     if image and draw:
-        print(pictures.draw_answer(answer, image, draw, masks), file=sys.stderr)
+        print(pictures.draw_answer(answer, image[0], draw, masks), file=sys.stderr)
 
 
 def _print_parts(parts: Iterable[str]) -> str:

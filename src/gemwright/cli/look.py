@@ -1,4 +1,4 @@
-"""`gemwright chat --image`: prompts about one picture, each answered by itself."""
+"""`gemwright chat --image` for PaliGemma: prompts about the same pictures, each answered by itself."""
 
 import sys
 from collections.abc import Iterable
@@ -12,23 +12,28 @@ if TYPE_CHECKING:
     from gemwright.model import Model
 
 
-def at_picture(
-    model: "Model", image: Path, prompts: Iterable[str], settings: dict[str, Any], draw: Path | None, masks: Path | None
+def at_pictures(
+    model: "Model",
+    images: list[Path],
+    prompts: Iterable[str],
+    settings: dict[str, Any],
+    draw: Path | None,
+    masks: Path | None,
 ) -> None:
-    """Answer each prompt; /exit ends. A picture is drawn for each answer anew."""
+    """Answer each prompt; /exit ends. Places are those of the first picture, which is drawn for each answer anew."""
     for prompt in prompts:
         if prompt in ("/exit", "/quit"):
             return
         if not prompt:
             continue
         said: list[str] = []
-        stream = model.stream(prompt, images=[image], **settings)
+        stream = model.stream(prompt, images=[images], **settings)
         with suppress(KeyboardInterrupt):
-            for text in pictures.in_words(_kept(stream, said), image):
+            for text in pictures.in_words(_kept(stream, said), images[0]):
                 print(text, end="", flush=True)
         print()
         if draw:
-            print(pictures.draw_answer("".join(said), image, draw, masks), file=sys.stderr)
+            print(pictures.draw_answer("".join(said), images[0], draw, masks), file=sys.stderr)
 
 
 def _kept(parts: Iterable[str], said: list[str]) -> Iterable[str]:

@@ -11,7 +11,11 @@ if TYPE_CHECKING:  # loads slowly, and --help does not need it
 
     from gemwright.images.regions import Region
 
-Image = Annotated[Path | None, typer.Option(help="A picture before the prompt, for PaliGemma.")]
+Image = Annotated[list[Path] | None, typer.Option(help="A picture before the prompt; may be repeated.")]
+PanAndScan = Annotated[
+    bool,
+    typer.Option("--pan-and-scan", help="Show oblong pictures in crops too, for Gemma 3: small things stay legible."),
+]
 Draw = Annotated[
     Path | None, typer.Option(help="With --image: write the picture here, with what the answer finds in it.")
 ]
@@ -20,15 +24,15 @@ Masks = Annotated[
 ]
 
 
-def check_options(image: Path | None, draw: Path | None, masks: Path | None) -> None:
+def check_options(images: list[Path] | None, draw: Path | None, masks: Path | None) -> None:
     """Raises ValueError, before a model is loaded, where options want others, or OUT is no picture's name."""
-    if draw is not None and image is None:
-        raise ValueError("--draw: needs a picture to draw on; give --image")
+    if draw is not None and len(images or ()) != 1:
+        raise ValueError(f"--draw: needs a picture to draw on, found {len(images or ())}; give --image once")
     if masks is not None and draw is None:
         raise ValueError("--masks: are drawn on a picture; give --draw")
     if draw is not None and draw.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ValueError(f"--draw: expected a name that ends in .png, .jpg or .webp, found {draw.name}")
-    if image is not None:
+    for image in images or ():
         from gemwright.images.load import load_picture
 
         load_picture(image)

@@ -137,6 +137,7 @@ def cached_attention(
     cache: KVCache,
     window: int | None,
     cap: float | None,
+    reach: jax.Array | None = None,
 ) -> tuple[jax.Array, KVCache]:
     """Attend over the cache and the new tokens, and keep the new tokens.
 
@@ -145,19 +146,23 @@ def cached_attention(
       positions: (R, T), one after the other in a row; -1 marks padding after them, neither kept nor seen. Calls
         that read a row of the cache more than once have a T of 1, and at most `SPARE` + 1 tokens for each row.
       cache: S slots; with a window, `SPARE` more than it is wide, or as many as the sequence is long.
+      reach: (R, T) the last position that each token sees, none after this call's; its own if None.
 
     Returns:
       (R, T, H, K) and the cache with the new tokens in it.
     """
     new = _stored(keys, values, positions, cache)
-    if window is None or positions.shape[1] <= 1 + SPARE:  # nothing still needed is overwritten
+    if window is None:
+        cache = _write(cache, new)
+        return _attend_kept(queries, positions if reach is None else reach, cache, window, cap), cache
+    if reach is None and positions.shape[1] <= 1 + SPARE:  # nothing still needed is overwritten
         cache = _write(cache, new)
         return _attend_kept(queries, positions, cache, window, cap), cache
     # A longer chunk's first queries still see keys that its last tokens push out of the ring: attend first.
     held = _rows_of(cache)
     held = replace(held, positions=jnp.where(held.positions < positions[:, :1], held.positions, -1))
     both = jax.tree.map(lambda old, fresh: jnp.concatenate([old, fresh], axis=1), held, new)
-    return _attend_all(queries, positions, both, window, cap), _write(cache, new)
+    return _attend_all(queries, positions, both, window, cap, reach), _write(cache, new)
 
 
 @jax.jit
@@ -200,13 +205,18 @@ def _attend_kept(
 
 
 def _attend_all(
-    queries: jax.Array, positions: jax.Array, cache: KVCache, window: int | None, cap: float | None
+    queries: jax.Array,
+    positions: jax.Array,
+    cache: KVCache,
+    window: int | None,
+    cap: float | None,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     keys, values = cache.keys, cache.values
     if cache.scales is not None:
         keys = widen(keys, cache.key_scales).astype(queries.dtype)
         values = widen(values, cache.value_scales).astype(queries.dtype)
-    return attend(queries, keys, values, causal(positions, cache.positions, window), cap)
+    return attend(queries, keys, values, causal(positions, cache.positions, window, reach), cap)
 
 
 def _write(cache: KVCache, new: KVCache) -> KVCache:

@@ -153,17 +153,20 @@ def _attend_block(
     return mixed.reshape(b, t, h, k).astype(queries.dtype)
 
 
-def causal(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> jax.Array:
+def causal(
+    query_positions: jax.Array, key_positions: jax.Array, window: int | None, reach: jax.Array | None = None
+) -> jax.Array:
     """Which keys a query sees: none of its future, and at most the last `window` positions.
 
     Args:
       query_positions: (B, T).
       key_positions: (B, S); a negative position is an empty slot or padding, seen by nobody.
       window: number of keys seen, the query's own included; None for all.
+      reach: (B, T) the last position that each query sees, where that is not its own.
 
     Returns:
       (B, T, S) of booleans.
     """
     query, key = query_positions[:, :, None], key_positions[:, None, :]
-    visible = (key >= 0) & (key <= query)
+    visible = (key >= 0) & (key <= (query if reach is None else reach[:, :, None]))
     return visible if window is None else visible & (key > query - window)

@@ -31,15 +31,17 @@ class PictureError(ValueError):
     """A picture cannot be used. One line: which, what was expected and found, what to do."""
 
 
-def load_picture(source: str | Path | bytes) -> Image.Image:
+def load_picture(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Read a picture, upright and RGB.
 
     Args:
-      source: a path, or the bytes of a file.
+      source: a path, the bytes of a file, or a picture that Pillow has opened.
 
     Raises:
       PictureError: if it is no picture, is damaged, or is too large.
     """
+    if isinstance(source, Image.Image):
+        return _upright(source)
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), f"picture of {len(source)} bytes")
     path = Path(source)
@@ -74,8 +76,7 @@ def _read(stream: IO[bytes], name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(stream, formats=FORMATS) as picture:
-                _check_size(picture)
-                return to_rgb(ImageOps.exif_transpose(picture))
+                return _upright(picture)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from None
     except UnidentifiedImageError:
@@ -84,6 +85,11 @@ def _read(stream: IO[bytes], name: str) -> Image.Image:
         raise PictureError(f"{name}: expected at most {MOST_PIXELS:,} pixels, found more; make it smaller") from None
     except Exception as error:  # Pillow's decoders meet damaged bytes with errors of a dozen kinds
         raise PictureError(f"{name}: damaged or cut off ({_one_line(error)}); get the file again") from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    _check_size(picture)
+    return to_rgb(ImageOps.exif_transpose(picture))
 
 
 def _check_size(picture: Image.Image) -> None:

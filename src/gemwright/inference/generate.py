@@ -53,7 +53,7 @@ def decode_by_steps(
     session: Session, max_new_tokens: int, sampling: Sampling, stop_ids: Collection[int]
 ) -> Iterator[Chosen]:
     """`decode` with one program a step: the host has each token at once, and can stop anywhere."""
-    seen = _seen(session) if sampling.filters.penalty else None
+    seen = session.seen() if sampling.filters.penalty else None
     knobs, running = sampling.knobs(session.rows), [True] * session.rows
     tokens, scores = choose_after(
         session.weights, session.state.last, _on_device(seen), np.int32(0), knobs, session.config, sampling.filters
@@ -101,7 +101,7 @@ def decode_in_bursts(
 
     A caller that goes away within a burst leaves rows that hold the rest of it too.
     """
-    seen = _on_device(_seen(session) if sampling.filters.penalty else None)
+    seen = _on_device(session.seen() if sampling.filters.penalty else None)
     knobs = sampling.knobs(session.rows)
     stops = jax.device_put(np.array(sorted(stop_ids), np.int32))
     running = [True] * session.rows
@@ -161,13 +161,6 @@ def choose_after(
 
 
 _either = jax.jit(jnp.where)
-
-
-def _seen(session: Session) -> Array:
-    seen = np.zeros((session.rows, session.config.vocab_size), bool)
-    for row, tokens in enumerate(session.tokens):
-        seen[row, tokens] = True
-    return seen
 
 
 def _on_device(seen: Array | None) -> jax.Array | None:

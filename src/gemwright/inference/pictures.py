@@ -1,4 +1,4 @@
-"""Pictures and their prompts read into a session, from where `decode` goes on as after any text."""
+"""Pictures and the prompt behind them read into a session, from where `decode` goes on as after any text."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,54 +9,80 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.inference.session import Sequences, Session, chunk_length
+from gemwright.inference.interleaved import Pixels, Row, mark_of
+from gemwright.inference.session import CHUNKS, Sequences, Session, chunk_length
 from gemwright.models.paligemma import Config, PaliGemma
 
-PLACEHOLDER = 0
-"""What a session's rows hold for each patch: PAD, which no text has."""
+
+def row_of(pictures: Sequence[Pixels], prompt: Sequence[int], config: Config) -> Row:
+    """Pictures, then a prompt: BOS, text and newline."""
+    marks = [mark_of(pixels) for pixels in pictures]
+    patches = [mark for mark in marks for _ in range(config.picture_tokens)]
+    return Row([*patches, *prompt], dict(zip(marks, pictures, strict=True)))
 
 
-def read_pictures(
-    session: Session, weights: PaliGemma, config: Config, pixels: ArrayLike, prompts: Sequence[Sequence[int]]
-) -> None:
-    """Read a picture and the prompt behind it into each row of an empty session of this model, or of its decoder.
+def read_pictures(session: Session, weights: PaliGemma, config: Config, rows: Sequence[Row]) -> None:
+    """Read pictures and prompts into each row of an empty session of this model, or of its decoder.
 
     Args:
-      pixels: (rows, S, S, 3) in [-1, 1].
-      prompts: BOS, prompt and newline of each row; at most 256 tokens, since a prefix is read at once.
+      rows: as `row_of` gives them, with as many pictures in each. All of a row sees all of it, and so is read in one
+        call, whatever its length.
 
     Raises:
-      ContextFull, MemoryShort: if a picture and its prompt do not fit.
-      ValueError: if the session is not empty or a prompt is empty or too long.
+      ContextFull, MemoryShort: if pictures and prompts do not fit.
+      ValueError: if the session is not empty, a prompt is empty, or rows differ in their pictures.
     """
-    _check(session, prompts)
-    patches, lengths = config.vision.patches, [len(prompt) for prompt in prompts]
-    session.reserve(patches + max(lengths))
-    tokens = np.zeros((len(prompts), chunk_length(max(lengths))), np.int32)
+    patches, prompts = _split(rows)
+    _check(session, config, patches, prompts)
+    lengths = [len(prompt) for prompt in prompts]
+    session.reserve(len(patches[0]) + max(lengths))
+    tokens = np.zeros((len(rows), _compiled(max(lengths))), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt
-    arrays = pixels, tokens, np.array(lengths, np.int32)
+    pixels = [
+        row.pictures[mark] for row, marks in zip(rows, patches, strict=True) for mark in marks[:: config.picture_tokens]
+    ]
+    arrays = np.stack(pixels), tokens, np.array(lengths, np.int32)
     session.state = _read(weights, session.state.caches, *arrays, config)
-    session.tokens = [[PLACEHOLDER] * patches + list(prompt) for prompt in prompts]
+    session.tokens = [list(row.tokens) for row in rows]
 
 
 @partial(jax.jit, static_argnames="config", donate_argnames="caches")
 def _read(
     weights: PaliGemma,
     caches: Any,
-    pixels: jax.Array,
-    tokens: jax.Array,
-    lengths: jax.Array,
+    pixels: ArrayLike,
+    tokens: ArrayLike,
+    lengths: ArrayLike,
     config: Config,
 ) -> Sequences:
+    pixels, tokens, lengths = jnp.asarray(pixels), jnp.asarray(tokens), jnp.asarray(lengths)
     hidden, kept = weights.read(pixels, tokens, config, prompts=lengths, lengths=lengths, cache=caches)
     assert kept is not None
     return Sequences(kept, jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
 
 
-def _check(session: Session, prompts: Sequence[Sequence[int]]) -> None:
+def _split(rows: Sequence[Row]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """The marks of each row, and its prompt."""
+    counts = [sum(token < 0 for token in row.tokens) for row in rows]
+    cut = list(zip(rows, counts, strict=True))
+    return [row.tokens[:count] for row, count in cut], [row.tokens[count:] for row, count in cut]
+
+
+def _compiled(length: int) -> int:
+    """A prompt's length with its padding: one of few, so that not every prompt is compiled."""
+    return chunk_length(length) if length <= CHUNKS[-1] else -(-length // CHUNKS[-1]) * CHUNKS[-1]
+
+
+def _check(
+    session: Session, config: Config, patches: Sequence[Sequence[int]], prompts: Sequence[Sequence[int]]
+) -> None:
     if any(session.tokens):
         raise ValueError("a picture stands at the beginning: expected an empty session, found one that holds tokens")
-    for prompt in prompts:
-        if not prompt or chunk_length(len(prompt)) < len(prompt):
-            raise ValueError(f"expected a prompt of 1 to {chunk_length(len(prompt))} tokens, found {len(prompt)}")
+    if not all(prompts):
+        raise ValueError("expected a prompt of 1 token or more behind the pictures, found none")
+    counts = [len(marks) // config.picture_tokens for marks in patches]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"expected as many pictures before each prompt, found {counts}: ask in groups that have as many"
+        )

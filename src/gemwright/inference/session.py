@@ -115,14 +115,17 @@ class Session:
         A ring that has turned has lost what it would need to go back, and starts anew then. A family whose rows can
         never be cut goes back to what this method last left: its state is small, and kept beside the row's.
         """
-        (row,) = self.tokens
-        shared = shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
-        if shared < len(row):
-            shared = self._rewind(shared)
+        shared = self.go_back_to(tokens)
         self.extend([tokens[shared:]])
         if not self.goes_back_from:
             self._left = _Left(list(tokens), jax.tree.map(jnp.copy, self.state), self.capacity)
         return shared
+
+    def go_back_to(self, tokens: Sequence[int]) -> int:
+        """Cut the only row to what it shares with `tokens`, as far as it can be cut; returns how much is left."""
+        (row,) = self.tokens
+        shared = shared_prefix(row, tokens[:-1])  # the last token is read again, for its logits
+        return self._rewind(shared) if shared < len(row) else shared
 
     def _rewind(self, length: int) -> int:
         (row,) = self.tokens
@@ -145,6 +148,13 @@ class Session:
     def takes_guesses(self) -> bool:
         """Whether tokens that turn out wrong can be taken back."""
         return self.goes_back_from > 0
+
+    def seen(self) -> np.ndarray:
+        """(rows, V) of booleans: which tokens each row holds; pictures, whose numbers are negative, are none."""
+        seen = np.zeros((self.rows, self.config.vocab_size), bool)
+        for row, tokens in enumerate(self.tokens):
+            seen[row, [token for token in tokens if token >= 0]] = True
+        return seen
 
     def clear(self) -> None:
         """Empty all rows, in a new cache."""

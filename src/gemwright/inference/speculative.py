@@ -76,7 +76,7 @@ class Draft:
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
         session, guesses = self._session, list[int]()
         most = min(most, session.goes_back_from - len(tokens))
-        if most < 1:
+        if most < 1 or min(tokens) < 0:  # it sees no pictures
             return []
         try:
             session.reserve(len(tokens) + most)
@@ -192,8 +192,7 @@ class _Run:
         self._odds = Odds()
         (seed,) = sampling.seeds(1)
         self._knobs = {length: knobs_of([sampling] * length, [seed] * length) for length in self._passes.lengths}
-        self._seen = np.zeros((1, session.config.vocab_size), bool)
-        self._seen[0, session.tokens[0]] = True
+        self._seen = session.seen()
 
     def first(self) -> list[tuple[int, float]]:
         session, sampling = self._session, self._sampling
@@ -213,12 +212,12 @@ class _Run:
         return new
 
     def _guess(self, pending: int, count: int, most: int) -> list[int]:
-        """A stop token is handed out without being read, so it is never a guess; nor is what follows it."""
+        """A stop token is handed out without being read, so it is never a guess, nor a picture; nor is what follows."""
         (row,) = self._session.tokens
         most = min(MOST_GUESSES, most, self._session.config.max_positions - len(row) - 1)
         (most,) = plan(self._passes, [self._odds.share], [most])
         guesses = self._proposer.propose([*row, pending], most, count, self._sampling) if most > 0 else []
-        return list(takewhile(lambda token: token not in self._stop_ids, guesses[:most]))
+        return list(takewhile(lambda token: token >= 0 and token not in self._stop_ids, guesses[:most]))
 
     def _check(self, pending: int, guesses: list[int], count: int) -> list[tuple[int, float]]:
         session, (row,) = self._session, self._session.tokens

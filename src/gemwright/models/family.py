@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import LayerCache
 from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight
-from gemwright.models import gemma, gemma3, griffin, paligemma
+from gemwright.models import gemma, gemma3, gemma3_vision, griffin, paligemma
 from gemwright.text import control
 
 Cache = tuple[LayerCache, ...]
@@ -103,9 +103,26 @@ FAMILIES: dict[str, Family] = (
         name: Family(paligemma.PaliGemma.specs, paligemma.new_cache, paligemma.goes_back_from, names)
         for name, names in paligemma.HUGGING_FACE_NAMES.items()
     }
+    | {
+        name: Family(
+            gemma3_vision.Gemma3Vision.specs,
+            gemma3_vision.new_cache,
+            gemma3_vision.goes_back_from,
+            names,
+            gemma3.END_OF_TURN_ID,
+        )
+        for name, names in gemma3_vision.HUGGING_FACE_NAMES.items()
+    }
 )
 
-PRESETS: dict[str, Config] = {**gemma.PRESETS, **griffin.PRESETS, **gemma3.PRESETS, **paligemma.PRESETS}
+PRESETS: dict[str, Config] = {
+    **gemma.PRESETS,
+    **griffin.PRESETS,
+    **gemma3.PRESETS,
+    **gemma3_vision.PRESETS,  # in the place of their decoders
+    **paligemma.PRESETS,
+}
+"""The published models, each whole."""
 
 
 def specs_of(config: Config) -> Decoder:

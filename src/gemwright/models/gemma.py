@@ -123,12 +123,14 @@ class Step:
       rotation: of these positions.
       segments: (B, T) of packed documents that do not see each other, or None.
       prefix: (B,) positions before it all see each other, whatever the window; None where all is causal.
+      reach: (B, T) the last position that each token sees, from the beginning of its window; None is its own.
     """
 
     positions: jax.Array
     rotation: Rotation
     segments: jax.Array | None = None
     prefix: jax.Array | None = None
+    reach: jax.Array | None = None
 
     @staticmethod
     def of(
@@ -137,7 +139,7 @@ class Step:
         return Step(positions, rotation(positions, config.head_dim, config.rope_base), segments, prefix)
 
     def visible(self, window: int | None) -> jax.Array:
-        seen = causal(self.positions, self.positions, window)
+        seen = causal(self.positions, self.positions, window, self.reach)
         if self.prefix is not None:
             inside = (self.positions >= 0) & (self.positions < self.prefix[:, None])
             seen = seen | (inside[:, :, None] & inside[:, None, :])

@@ -1,11 +1,11 @@
-"""PaliGemma and PaliGemma 2: a picture before a prompt, read by SigLIP and Gemma as one prefix.
+"""PaliGemma and PaliGemma 2: pictures before a prompt, read by SigLIP and Gemma as one prefix.
 
-Order of a row: the picture's patches, BOS, the prompt, a newline, the answer, EOS. All up to the newline
+Order of a row: the patches of its pictures, BOS, the prompt, a newline, the answer, EOS. All up to the newline
 see each other; the answer sees what stands before it. Sources: google-research/big_vision
 `models/proj/paligemma/paligemma.py`; where it and transformers differ, ours is transformers: PaliGemma 2
 keeps Gemma 2's windows and caps, within the prefix no window holds.
 
-Letters: B batch, N patches, T tokens, D width of the decoder, V vocabulary.
+Letters: B batch, P pictures of a row, N patches of one, T tokens, D width of the decoder, V vocabulary.
 """
 
 from dataclasses import dataclass, replace
@@ -61,6 +61,11 @@ class Config:
     @property
     def max_positions(self) -> int:
         return self.decoder.max_positions
+
+    @property
+    def picture_tokens(self) -> int:
+        """That a picture takes in a row: one a patch."""
+        return self.vision.patches
 
 
 def paligemma(decoder: str, image_size: int) -> Config:
@@ -142,17 +147,18 @@ class PaliGemma:
         """The hidden states from which `logits` reads what follows each token of text.
 
         Args:
-          pixels: (B, S, S, 3) in [-1, 1].
+          pixels: (B x P, S, S, 3) in [-1, 1]: as many pictures for each row, row by row.
           tokens: (B, T): BOS, prompt, newline and perhaps the answer, padded on the right.
           config: the constants the weights were made for.
           prompts: (B,) tokens of the prompt, BOS and newline included.
           lengths: (B,) tokens of each row without its padding; T unless given.
-          cache: one a layer, empty. Further tokens are read by `__call__`, at positions from N + length on.
+          cache: one a layer, empty. Further tokens are read by `__call__`, at positions from P x N + length on.
 
         Returns:
-          (B, T, D) after the final norm, and the cache with the picture and the tokens in it.
+          (B, T, D) after the final norm, and the cache with the pictures and the tokens in it.
         """
         pictures, text = self.look(pixels, config), self.decoder.embed(tokens, config.decoder)
+        pictures = pictures.reshape(len(tokens), -1, pictures.shape[-1])
         patches = pictures.shape[1]
         # The pictures' vectors are not scaled as the tokens' rows are.
         x = jnp.concatenate([pictures.astype(text.dtype), text], axis=1)

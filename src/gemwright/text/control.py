@@ -12,6 +12,9 @@ PAD_PIECE, EOS_PIECE, BOS_PIECE, UNK_PIECE = "<pad>", "<eos>", "<bos>", "<unk>"
 START_OF_TURN = "<start_of_turn>"
 END_OF_TURN = "<end_of_turn>"
 
+START_OF_IMAGE = "<start_of_image>"
+END_OF_IMAGE = "<end_of_image>"
+
 FIM_PREFIX = "<|fim_prefix|>"
 FIM_MIDDLE = "<|fim_middle|>"
 FIM_SUFFIX = "<|fim_suffix|>"
@@ -55,7 +58,7 @@ TEXT_PIECES: tuple[str, ...] = (
 """From id 108: runs of newline (1 to 31), of space (2 to 31), HTML tags, runs of tab (1 to 31)."""
 
 _MODALITY_PIECES = (
-    *("<image>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+    *("<image>", START_OF_IMAGE, END_OF_IMAGE, "<image_soft_token>"),
     *("<start_of_audio>", "<end_of_audio>", "<audio_soft_token>", "[multimodal]"),
 )
 _CONTROL_NAMES = frozenset((PAD_PIECE, EOS_PIECE, BOS_PIECE, UNK_PIECE, *CONTROL_PIECES, *_MODALITY_PIECES))

@@ -7,8 +7,24 @@ from typing import Literal
 
 from gemwright.text.tokenizer import Tokenizer
 
-Part = Literal["template", "system", "user", "model", "code"]
-"""Who wrote a token: `template` is the format's own, the others are text that was handed in."""
+Part = Literal["template", "system", "user", "model", "code", "picture"]
+"""Who wrote a token: `template` is the format's own, the others are what was handed in."""
+
+Span = tuple[str, Part]
+"""A text and who wrote it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the place where a text shows it.
+
+    Attributes:
+      marks: a negative number that stands for it, and one for each of its crops.
+      tokens: that each of them takes.
+    """
+
+    marks: tuple[int, ...]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -16,7 +32,7 @@ class FormattedPrompt:
     """Ids that begin with the one BOS, ready for a model.
 
     Attributes:
-      ids: token ids.
+      ids: token ids, and the mark of a picture in the place of each of its soft tokens.
       parts: who wrote each token; as long as `ids`.
       answer: for each token, whether the model is to write it: its own texts and the turn ends
         after them. As long as `ids`; the label mask of supervised fine-tuning.
@@ -39,7 +55,12 @@ class PromptBuilder:
         """Append one control token."""
         self._append(i, "template", answer)
 
-    def text(self, *spans: tuple[str, Part]) -> None:
+    def picture(self, mark: int, tokens: int) -> None:
+        """Append the soft tokens of one picture."""
+        for _ in range(tokens):
+            self._append(mark, "picture", answer=False)
+
+    def text(self, *spans: Span) -> None:
         """Append spans of text, encoded as the one text they make together.
 
         A token over the border of two spans counts as the one its first byte is in.

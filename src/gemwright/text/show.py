@@ -8,14 +8,25 @@ from rich.text import Text
 from gemwright.text.prompt import FormattedPrompt, Part
 from gemwright.text.tokenizer import Tokenizer
 
-_STYLES: dict[Part, str] = {"template": "dim", "system": "magenta", "user": "cyan", "model": "green", "code": "cyan"}
+_STYLES: dict[Part, str] = {
+    "template": "dim",
+    "system": "magenta",
+    "user": "cyan",
+    "model": "green",
+    "code": "cyan",
+    "picture": "yellow",
+}
 
 
 def token_table(tokenizer: Tokenizer, prompt: FormattedPrompt) -> Table:
-    """One line a token: position, id, piece and which part wrote it."""
-    table = _table("part")
+    """One line a token: position, id, piece and which part wrote it; one line for all of a picture."""
+    table, before = _table("part"), 0
     for position, (i, part) in enumerate(zip(prompt.ids, prompt.parts, strict=True)):
-        table.add_row(str(position), str(i), visible_piece(tokenizer, i), part, style=_STYLES[part])
+        if i >= 0:
+            table.add_row(str(position), str(i), visible_piece(tokenizer, i), part, style=_STYLES[part])
+        elif i != before:
+            table.add_row(str(position), "", "its soft tokens", part, style=_STYLES[part])
+        before = i
     return table
 
 

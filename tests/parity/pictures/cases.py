@@ -47,7 +47,7 @@ class Pair:
     decoder: Mapping[str, Any]
 
 
-def _tower(name: str, image: int, patch: int, embed: int, layers: int, heads: int, mlp: int) -> Tower:
+def tower_of(name: str, image: int, patch: int, embed: int, layers: int, heads: int, mlp: int) -> Tower:
     oracle = {
         "image_size": image,
         "patch_size": patch,
@@ -59,7 +59,7 @@ def _tower(name: str, image: int, patch: int, embed: int, layers: int, heads: in
     return Tower(name, siglip.Config(image, patch, embed, layers, heads, mlp), oracle)
 
 
-TOWERS = (_tower("siglip-odd", 21, 7, 30, 3, 5, 46), _tower("siglip-wide", 20, 5, 28, 2, 2, 60))
+TOWERS = (tower_of("siglip-odd", 21, 7, 30, 3, 5, 46), tower_of("siglip-wide", 20, 5, 28, 2, 2, 60))
 
 _SIZES = {"vocab_size": 67, "embed_dim": 28, "num_layers": 3, "num_heads": 4, "head_dim": 10, "mlp_dim": 44}
 _THEIRS = {

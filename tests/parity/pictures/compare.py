@@ -24,7 +24,7 @@ def _tower(tower: Tower, seed: int) -> Row:
     weights, pixels = tower_weights(tower, seed), pixels_of(tower.config, seed)
     mine = np.asarray(ours.features(weights, jnp.asarray(pixels), tower.config))
     theirs = oracle.features(oracle.build_tower(tower, weights), pixels)
-    return tower.name, "features", _difference(mine, theirs), 0, 0
+    return tower.name, "features", difference(mine, theirs), 0, 0
 
 
 def _pair(pair: Pair, seed: int) -> Iterator[Row]:
@@ -32,12 +32,12 @@ def _pair(pair: Pair, seed: int) -> Iterator[Row]:
     model = oracle.build_pair(pair, weights)
     theirs = oracle.whole(model, pair, pixels, tokens)
     for case, run in (("padded batch", ours.whole), ("each decode step", ours.steps)):
-        yield pair.name, case, _difference(run(weights, pair.config, pixels, tokens), theirs), 0, 0
+        yield pair.name, case, difference(run(weights, pair.config, pixels, tokens), theirs), 0, 0
     prompts, chosen, read = oracle.clear_greedy(model, pair, pixels, seed)
     our_chosen, our_read = ours.greedy(weights, pair.config, pixels, prompts)
     equal = int((our_chosen == chosen).sum())
-    yield pair.name, "greedy, cached", _difference(our_read, read), equal, chosen.size
+    yield pair.name, "greedy, cached", difference(our_read, read), equal, chosen.size
 
 
-def _difference(mine: Sequence[np.ndarray] | np.ndarray, theirs: Sequence[np.ndarray] | np.ndarray) -> float:
+def difference(mine: Sequence[np.ndarray] | np.ndarray, theirs: Sequence[np.ndarray] | np.ndarray) -> float:
     return max(float(np.abs(row - other).max()) for row, other in zip(mine, theirs, strict=True))

@@ -28,7 +28,7 @@ def build_tower(tower: Tower, weights: SigLIP) -> Any:
     config = transformers.SiglipVisionConfig(vision_use_head=False, **tower.oracle)
     config._attn_implementation = "eager"
     model = transformers.SiglipVisionModel(config).to(torch.float32).eval()
-    _fill(model, _renamed(weights, siglip.HUGGING_FACE_NAMES))
+    fill(model, renamed(weights, siglip.HUGGING_FACE_NAMES))
     return model
 
 
@@ -43,24 +43,24 @@ def build_pair(pair: Pair, weights: PaliGemma) -> Any:
     )
     config._attn_implementation = "eager"
     model = transformers.PaliGemmaForConditionalGeneration(config).to(torch.float32).eval()
-    renamed = _renamed(weights, paligemma.HUGGING_FACE_NAMES[pair.config.family])
-    state = {_in_memory(name): value for name, value in renamed.items()}
-    _fill(model, state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
+    by_file = renamed(weights, paligemma.HUGGING_FACE_NAMES[pair.config.family])
+    state = {in_memory(name): value for name, value in by_file.items()}
+    fill(model, state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
     return model
 
 
-def _renamed(weights: Any, table: NameTable) -> dict[str, np.ndarray]:
+def renamed(weights: Any, table: NameTable) -> dict[str, np.ndarray]:
     ours = named_leaves(weights)
     names = translate(ours, table)
     return {names[name]: np.asarray(value) for name, value in ours.items()}
 
 
-def _in_memory(name: str) -> str:
+def in_memory(name: str) -> str:
     """transformers renames what it reads from files."""
     return "model." + name.replace("language_model.model.", "language_model.")
 
 
-def _fill(model: Any, state: dict[str, np.ndarray]) -> None:
+def fill(model: Any, state: dict[str, np.ndarray]) -> None:
     theirs = model.state_dict()
     shaped = {name: torch.tensor(value).reshape(theirs[name].shape) for name, value in state.items()}
     model.load_state_dict(shaped, strict=True)
@@ -80,14 +80,14 @@ def crops(picture: Image.Image, smallest: int, most: int, from_ratio: float) -> 
     return [crop.transpose(1, 2, 0) for crop in found]
 
 
-def _channels_first(pixels: np.ndarray) -> torch.Tensor:
+def channels_first(pixels: np.ndarray) -> torch.Tensor:
     return torch.tensor(pixels.transpose(0, 3, 1, 2))
 
 
 @torch.inference_mode()
 def features(model: Any, pixels: np.ndarray) -> np.ndarray:
     """(B, N, D) of a tower."""
-    return model(_channels_first(pixels)).last_hidden_state.numpy()
+    return model(channels_first(pixels)).last_hidden_state.numpy()
 
 
 def _inputs(pair: Pair, tokens: np.ndarray, prompts: Iterable[int]) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ def whole(model: Any, pair: Pair, pixels: np.ndarray, tokens: np.ndarray) -> lis
     rows = []
     for row, (prompt, length) in enumerate(zip(PROMPTS, LENGTHS, strict=True)):
         inputs = _inputs(pair, tokens[row : row + 1, :length], [prompt])
-        out = model(pixel_values=_channels_first(pixels[row : row + 1]), use_cache=False, **inputs)
+        out = model(pixel_values=channels_first(pixels[row : row + 1]), use_cache=False, **inputs)
         rows.append(out.logits[0, pair.config.vision.patches :].numpy())
     return rows
 
@@ -114,14 +114,14 @@ def loss(model: Any, pair: Pair, pixels: np.ndarray, tokens: np.ndarray, row: in
     inputs = _inputs(pair, tokens[row : row + 1, : LENGTHS[row]], [PROMPTS[row]])
     labels = torch.where(inputs["token_type_ids"] == 1, inputs["input_ids"], -100)
     with torch.inference_mode():
-        return float(model(pixel_values=_channels_first(pixels[row : row + 1]), labels=labels, **inputs).loss)
+        return float(model(pixel_values=channels_first(pixels[row : row + 1]), labels=labels, **inputs).loss)
 
 
 @torch.inference_mode()
 def greedy(model: Any, pair: Pair, pixels: np.ndarray, tokens: np.ndarray, row: int) -> tuple[np.ndarray, np.ndarray]:
     """(GREEDY,) tokens after one row's prompt from its cache, and the (GREEDY, V) logits they were read from."""
     inputs = _inputs(pair, tokens[row : row + 1, : PROMPTS[row]], [PROMPTS[row]])
-    out = model(pixel_values=_channels_first(pixels[row : row + 1]), use_cache=True, **inputs)
+    out = model(pixel_values=channels_first(pixels[row : row + 1]), use_cache=True, **inputs)
     logits = [out.logits[0, -1].numpy()]
     for _ in range(GREEDY - 1):
         feed = torch.tensor([[int(logits[-1].argmax())]])
