@@ -16,6 +16,7 @@ from tests.parity.cases import MODERATE
 from tests.parity.interleaved import ours
 from tests.parity.interleaved.cases import (
     FAMILIES,
+    GREEDY,
     LAYOUTS,
     ROWS,
     Family,
@@ -24,6 +25,7 @@ from tests.parity.interleaved.cases import (
     tokens_of,
     weights_of,
 )  # fmt: skip
+from tests.parity.pictures.stored import stored
 from tests.tolerances import SAME
 
 each = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -34,10 +36,11 @@ def session_of(family: Family, rows: int = 1, **options: int) -> Session:
     return Session(weights_of(family, 0, MODERATE), family.config, rows, **options)
 
 
-def rows_of(family: Family) -> list[Row]:
+def rows_of(family: Family, drawn: np.ndarray | None = None) -> list[Row]:
     """Those that the parity cases read in one pass."""
     pixels, rows = pixels_of(family.config.vision, 0), list[Row]()
-    for tokens, places, length in zip(tokens_of(family, 0), places_of(family), family.lengths, strict=True):
+    drawn = tokens_of(family, 0) if drawn is None else drawn
+    for tokens, places, length in zip(drawn, places_of(family), family.lengths, strict=True):
         numbers = np.where(places >= 0, places // family.config.picture_tokens, -1)[:length].tolist()
         marks = {number: mark_of(pixels[number]) for number in set(numbers) if number >= 0}
         row = [marks.get(number, token) for number, token in zip(numbers, tokens.tolist(), strict=False)]
@@ -71,6 +74,14 @@ def one_pass(family: Family, row: Row) -> np.ndarray:
     arrays = jnp.asarray(tokens), pictures, jnp.array([places]), jnp.arange(len(places))[None]
     logits, _ = ours.run(weights, *arrays, None, family.config)
     return np.asarray(logits)[0, -1]
+
+
+def test_greedy_answers_are_the_oracles() -> None:
+    family, kept = SHORT, stored(SHORT.name)
+    weights, session = weights_of(family, 0), Session(weights_of(family, 0), family.config, ROWS)
+    read_rows(session, weights, family.config, rows_of(family, kept["prompts"][0]))
+    chosen = [step.tokens for step in decode(session, GREEDY)]
+    np.testing.assert_array_equal(np.array(chosen).T, kept["greedy"][0])
 
 
 @each
