@@ -14,6 +14,7 @@ from gemwright.checkpoints.packed_writer import save_packed
 from gemwright.conversation import Conversation
 from gemwright.core.packed import Packed
 from gemwright.images.load import PictureError
+from gemwright.inference import interleaved
 from gemwright.inference.generate import decode
 from gemwright.inference.interleaved import Row
 from gemwright.looking import Eyes, advance, pixels_of, rows_of
@@ -116,18 +117,23 @@ def test_a_turn_shows_pictures_and_the_next_one_keeps_them(model: Model, picture
     prompt, shown = fresh.prompt(6), pixels_of([part for message in fresh.messages for part in message.parts])
     assert [prompt.ids.count(mark) for mark in shown] == [GEMMA3.picture_tokens] * 2
     session = model.session()
-    advance(session, Row(prompt.ids, shown))
+    advance(session, Row(prompt.ids, shown), {})
     answer = [step.tokens[0] for step in decode(session, 6, stop_ids=model.tokenizer.stop_ids)]
     assert answer == likeliest(model, prompt.ids, shown, answer)
     assert model.chat(messages, 6) == second == model.tokenizer.decode(answer)
 
 
-def test_the_oldest_turns_go_with_their_pictures(model: Model, pictures: list[Path]) -> None:
+def test_the_oldest_turns_go_with_their_pictures(
+    model: Model, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     short = replace(model, config=replace(GEMMA3, decoder=replace(GEMMA3.decoder, max_positions=90)))
-    conversation = Conversation(short)
+    conversation, looks = Conversation(short), list[int]()
+    look = interleaved._look
+    monkeypatch.setattr(interleaved, "_look", lambda *rest: (looks.append(1), look(*rest))[1])
     for _ in range(4):
         "".join(conversation.send([pictures[0], "what is it?"], 8))
     assert conversation.dropped >= 2
+    assert looks == [1], "the same picture is looked at once, whatever is dropped"
 
 
 def test_messages_of_other_libraries_show_pictures(model: Model, pictures: list[Path]) -> None:
@@ -151,9 +157,11 @@ def test_pictures_that_do_not_fit_are_refused(model: Model, pictures: list[Path]
         short.chat([Message("user", [pictures[0], "and", pictures[1]])])
 
 
-def test_models_that_see_less_say_so(tiny: Model, paligemma_folder: Path, pictures: list[Path]) -> None:
+def test_models_that_see_less_say_so(tiny: Model, model: Model, paligemma_folder: Path, pictures: list[Path]) -> None:
     with pytest.raises(ValueError, match="reads no pictures: leave them out"):
         tiny.chat([Message("user", ["Look: ", pictures[0]])])
+    with pytest.raises(ValueError, match=r"expected texts and pictures .*, found int"):
+        model.complete([["How many? ", 3]])
     pali = load(paligemma_folder)
     with pytest.raises(ValueError, match="before each prompt, found text before a picture"):
         pali.generate(["caption ", pictures[0]])

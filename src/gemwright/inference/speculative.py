@@ -63,13 +63,15 @@ class PromptLookup:
 
 
 class Draft:
-    """Guesses by a smaller model with the same vocabulary. Silent once it could not take them back."""
+    """Guesses by a smaller model with the same vocabulary. Silent after pictures, and once it could not go back."""
 
     def __init__(self, weights: Decoder, config: Config) -> None:
         self._session = Session(weights, config, 1)
 
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
         session, guesses = self._session, list[int]()
+        if min(tokens) < 0:
+            return []
         session.reserve(min(len(tokens) + most, session.config.max_positions))
         most = min(most, session.goes_back_from - len(tokens))
         if most < 1:
