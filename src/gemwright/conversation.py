@@ -4,6 +4,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from gemwright.inference.interleaved import Pixels, Row
 from gemwright.inference.sampling import Sampling
 from gemwright.inference.session import ContextFull, Session
@@ -49,9 +51,11 @@ class Conversation:
         self.dropped = 0
         self.reused = 0
         self._session: Session | None = None
+        self._looked_at: dict[int, jax.Array] = {}
 
     def clear(self) -> None:
         """Forget all turns but the system text."""
+        self._looked_at.clear()
         self.messages = [message for message in self.messages if message.role == "system"]
 
     def send(self, content: str | Sequence[Any], max_new_tokens: int = 512, **options: Any) -> Generator[str]:
@@ -82,7 +86,7 @@ class Conversation:
         self._session = None  # an interrupted step may leave it unusable; it is kept after a whole answer
         parts: list[str] = []
         try:
-            self.reused = advance(session, Row(prompt.ids, self._pictures()))
+            self.reused = advance(session, Row(prompt.ids, self._pictures()), self._looked_at)
             for part in self.model.stream_session(session, max_new_tokens, stop, sampling):
                 parts.append(part)
                 yield part

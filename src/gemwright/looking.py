@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import jax
 import numpy as np
 
 from gemwright.inference.interleaved import Row, advance_to, mark_of, read_rows
@@ -70,6 +71,10 @@ class Eyes:
                 f"{self.name} ({self.config.family}) reads no pictures: leave them out, or take a PaliGemma, or a "
                 "Gemma 3 from the 4B on"
             )
+        if not is_picture(source):
+            raise ValueError(
+                f"expected texts and pictures (a Path, the bytes of a file, or Pillow's), found {type(source).__name__}"
+            )
         from gemwright.images.crops import pan_and_scan  # needs Pillow, which texts do without
         from gemwright.images.load import load_picture
         from gemwright.images.pixels import to_pixels
@@ -125,14 +130,18 @@ def begin(session: Session, rows: Sequence[Row]) -> None:
         read_pictures(session, weights, config, rows)
 
 
-def advance(session: Session, row: Row) -> int:
-    """Make a session's only row hold `row`; returns how many of its tokens were there already."""
+def advance(session: Session, row: Row, looked: dict[int, jax.Array]) -> int:
+    """Make a session's only row hold `row`; returns how many of its tokens were there already.
+
+    Args:
+      looked: pictures that were looked at before, as `read_rows` has them.
+    """
     weights, config = session.weights, session.config
     if not row.pictures:
         return session.advance_to(row.tokens)
     assert isinstance(weights, gemma3_vision.Gemma3Vision)
     assert isinstance(config, gemma3_vision.Config)
-    return advance_to(session, weights, config, row)
+    return advance_to(session, weights, config, row, looked)
 
 
 def converses(config: Config) -> bool:

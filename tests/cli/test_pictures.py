@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gemwright.cli.pictures import in_words
+from gemwright.conversation import Conversation
 from gemwright.model import Model, load
 
 Run = Callable[..., Any]
@@ -72,6 +73,14 @@ ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "no eyes": (("generate", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),
     "no eyes in chat": (("chat", "{tiny}", "--prompt", "x", "--image", "{picture}"), "reads no pictures"),
     "nothing to draw on": (("generate", "{pali}", "--prompt", "x", "--draw", "o.png"), "--draw: needs a picture"),
+    "two to draw on": (
+        ("chat", "{pali}", "--prompt", "x", "--image", "{picture}", "--image", "{picture}", "--draw", "o.png"),
+        "--draw: needs a picture to draw on, found 2",
+    ),
+    "no crops": (
+        ("generate", "{pali}", "--prompt", "x", "--image", "{picture}", "--pan-and-scan"),
+        "pan_and_scan: only",
+    ),
     "no masks alone": (("chat", "{pali}", "--prompt", "x", "--masks", "m.npz"), "--masks: are drawn"),
     "odd name": (
         ("chat", "{pali}", "--prompt", "x", "--image", "{picture}", "--draw", "out.txt"),
@@ -111,3 +120,54 @@ def test_a_folder_is_converted_and_has_no_gguf_form(run: Run, paligemma_folder: 
     done = run("convert", paligemma_folder, tmp_path / "out.gguf")
     assert done.code == 1
     assert "expected one of gemma, gemma2 for a GGUF file" in done.err
+
+
+# ---------------------------------------------------------------------------------- pictures in a chat
+
+GREEDY = ("--temperature", 0, "--top-p", 1, "--min-p", 0, "--max-new-tokens", 6)
+
+
+def test_gemma_3_answers_about_several_pictures(run: Run, gemma3_folder: Path, pictures: list[Path]) -> None:
+    images = [part for picture in pictures for part in ("--image", picture)]
+    model = load(gemma3_folder)
+    chatted = run("chat", gemma3_folder, *images, "--prompt", "What differs?", *GREEDY)
+    expected = model.chat([{"role": "user", "content": [*pictures, "What differs?"]}], 6)
+    assert (chatted.code, chatted.out, chatted.err) == (0, expected + "\n", "")
+    continued = run("generate", gemma3_folder, *images, "--prompt", "differ", "--max-new-tokens", 6)
+    assert continued.out == model.generate([*pictures, "differ"], 6) + "\n"
+
+
+def test_pictures_come_into_a_chat_turn_by_turn(
+    run: Run, gemma3_folder: Path, tiny_folder: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["hello", f"/image {pictures[0]}", "/image /no.png", "what is it?", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    done = run("chat", gemma3_folder, *GREEDY, "--pan-and-scan")
+    assert (done.code, "/no.png: expected a picture file, found nothing" in done.err) == (0, True)
+    conversation = Conversation(load(gemma3_folder))
+    answers = ["".join(conversation.send(content, 6)) for content in ("hello", [pictures[0], "what is it?"])]
+    assert done.out == "".join(answer + "\n" for answer in answers)
+    lines = iter([f"/image {pictures[0]}", "hello", "/exit"])
+    done = run("chat", tiny_folder, *GREEDY)
+    assert (done.code, "reads no pictures" in done.err, len(done.out) > 1) == (0, True, True)
+
+
+def test_a_gemma_3_is_converted_with_its_tower(run: Run, gemma3_folder: Path, tmp_path: Path) -> None:
+    done = run("convert", gemma3_folder, tmp_path / "out")
+    assert done.out.endswith("gemma3, float32, 0.00 GB, with its tokenizer\n")
+    stored = gemma3_folder / "model.safetensors"
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == stored.read_bytes()
+
+
+def test_the_summary_of_a_released_gemma_3_counts_its_tower(run: Run) -> None:
+    found = json.loads(run("summary", "gemma3-4b", "--json").out)
+    assert found["config"]["family"] == "gemma3"
+    assert found["parameters"]["total"] == 4_299_915_632
+    assert found["weights"]["projector.matrix"] == [1152, 2560]
+
+
+def test_a_gemma_3_is_quantised(run: Run, gemma3_folder: Path, tmp_path: Path) -> None:
+    text = ("--text", __file__, "--calibration", __file__, "--tokens", 64)
+    done = run("quantize", gemma3_folder, tmp_path / "out", *text, "--force")
+    assert done.code == 0, done.err
+    assert run("generate", tmp_path / "out", "--prompt", "x", "--max-new-tokens", 2).code == 0

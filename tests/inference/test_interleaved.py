@@ -16,6 +16,7 @@ from tests.parity.cases import MODERATE
 from tests.parity.interleaved import ours
 from tests.parity.interleaved.cases import (
     FAMILIES,
+    GREEDY,
     LAYOUTS,
     ROWS,
     Family,
@@ -24,9 +25,9 @@ from tests.parity.interleaved.cases import (
     tokens_of,
     weights_of,
 )  # fmt: skip
+from tests.parity.pictures.stored import stored
 from tests.tolerances import SAME
 
-each = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 SHORT = FAMILIES[0]  # its window is shorter than a picture
 
 
@@ -34,10 +35,11 @@ def session_of(family: Family, rows: int = 1, **options: int) -> Session:
     return Session(weights_of(family, 0, MODERATE), family.config, rows, **options)
 
 
-def rows_of(family: Family) -> list[Row]:
+def rows_of(family: Family, drawn: np.ndarray | None = None) -> list[Row]:
     """Those that the parity cases read in one pass."""
     pixels, rows = pixels_of(family.config.vision, 0), list[Row]()
-    for tokens, places, length in zip(tokens_of(family, 0), places_of(family), family.lengths, strict=True):
+    drawn = tokens_of(family, 0) if drawn is None else drawn
+    for tokens, places, length in zip(drawn, places_of(family), family.lengths, strict=True):
         numbers = np.where(places >= 0, places // family.config.picture_tokens, -1)[:length].tolist()
         marks = {number: mark_of(pixels[number]) for number in set(numbers) if number >= 0}
         row = [marks.get(number, token) for number, token in zip(numbers, tokens.tolist(), strict=False)]
@@ -73,11 +75,19 @@ def one_pass(family: Family, row: Row) -> np.ndarray:
     return np.asarray(logits)[0, -1]
 
 
-@each
-def test_rows_with_different_pictures_are_as_each_in_one_pass(family: Family) -> None:
+def test_greedy_answers_are_the_oracles() -> None:
+    family, kept = SHORT, stored(SHORT.name)
+    weights, session = weights_of(family, 0), Session(weights_of(family, 0), family.config, ROWS)
+    read_rows(session, weights, family.config, rows_of(family, kept["prompts"][0]))
+    chosen = [step.tokens for step in decode(session, GREEDY)]
+    np.testing.assert_array_equal(np.array(chosen).T, kept["greedy"][0])
+
+
+def test_rows_with_different_pictures_are_as_in_one_pass() -> None:
+    family = SHORT
     weights, session = weights_of(family, 0, MODERATE), session_of(family, ROWS)
     read_rows(session, weights, family.config, rows_of(family))
-    whole = ours.alone(weights, family, pixels_of(family.config.vision, 0), tokens_of(family, 0))
+    whole = ours.whole(weights, family, pixels_of(family.config.vision, 0), tokens_of(family, 0))
     expected = np.stack([row[-1] for row in whole])
     np.testing.assert_allclose(session.logits(), expected, rtol=0, atol=SAME)
     assert [len(row) for row in session.tokens] == family.lengths
@@ -96,8 +106,8 @@ def test_a_conversation_keeps_the_pictures_it_holds() -> None:
     family = SHORT
     weights, session = weights_of(family, 0, MODERATE), session_of(family)
     first, more = row_of(family, [2], 0, [7, 8, 9]), row_of(family, [2], 0, [7, 8, 9], [11, 12], 1, [13])
-    assert advance_to(session, weights, family.config, first) == 0
-    assert advance_to(session, weights, family.config, more) == len(first.tokens)
+    assert advance_to(session, weights, family.config, first, {}) == 0
+    assert advance_to(session, weights, family.config, more, {}) == len(first.tokens)
     np.testing.assert_allclose(session.logits()[0], one_pass(family, more), rtol=0, atol=SAME)
 
 
@@ -105,8 +115,8 @@ def test_another_picture_is_not_taken_for_the_one_that_is_held() -> None:
     family = FAMILIES[1]
     weights, session = weights_of(family, 0, MODERATE), session_of(family)
     first, other = row_of(family, [2, 5], 0, [7]), row_of(family, [2, 5], 1, [7])
-    advance_to(session, weights, family.config, first)
-    assert advance_to(session, weights, family.config, other) == 2
+    advance_to(session, weights, family.config, first, {})
+    assert advance_to(session, weights, family.config, other, {}) == 2
     np.testing.assert_allclose(session.logits()[0], one_pass(family, other), rtol=0, atol=SAME)
 
 

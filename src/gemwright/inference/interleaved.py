@@ -42,22 +42,34 @@ def mark_of(pixels: Pixels) -> int:
     return -1 - int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:7])
 
 
-def advance_to(session: Session, weights: Gemma3Vision, config: Config, row: Row) -> int:
+def advance_to(session: Session, weights: Gemma3Vision, config: Config, row: Row, looked: dict[int, jax.Array]) -> int:
     """Make the session's only row hold `row`, as `Session.advance_to` does; returns how many tokens were kept."""
     kept = session.go_back_to(row.tokens)
-    read_rows(session, weights, config, [Row(row.tokens[kept:], row.pictures)])
+    read_rows(session, weights, config, [Row(row.tokens[kept:], row.pictures)], looked)
     return kept
 
 
-def read_rows(session: Session, weights: Gemma3Vision, config: Config, rows: Sequence[Row]) -> None:
+def read_rows(
+    session: Session,
+    weights: Gemma3Vision,
+    config: Config,
+    rows: Sequence[Row],
+    looked: dict[int, jax.Array] | None = None,
+) -> None:
     """Read more texts and pictures into each row of a session of this model.
+
+    Args:
+      looked: (N, D) vectors by mark of pictures that were looked at before; new ones join them.
 
     Raises:
       ContextFull, MemoryShort: if they do not fit; nothing is read then.
       ValueError: if a token is not in the vocabulary.
     """
     session.reserve(max(len(held) + len(row.tokens) for held, row in zip(session.tokens, rows, strict=True)))
-    looked = {mark: _look(weights, pixels[None], config) for row in rows for mark, pixels in _wanted(row)}
+    looked = {} if looked is None else looked
+    for mark, pixels in (shown for row in rows for shown in _wanted(row)):
+        if mark not in looked:
+            looked[mark] = _look(weights, pixels[None], config)
     left = [deque(_parts(row.tokens, config.picture_tokens)) for row in rows]
     while any(left):
         texts = [parts.popleft() if parts and parts[0][0] >= 0 else [] for parts in left]

@@ -65,7 +65,7 @@ class PromptLookup:
 
 
 class Draft:
-    """Guesses by a smaller model with the same vocabulary. Silent once it could not take them back.
+    """Guesses by a smaller model with the same vocabulary. Silent after pictures, and once it could not go back.
 
     Nor does it guess where its cache finds no memory: the text goes on without it.
     """
@@ -76,7 +76,7 @@ class Draft:
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
         session, guesses = self._session, list[int]()
         most = min(most, session.goes_back_from - len(tokens))
-        if most < 1 or min(tokens) < 0:  # it sees no pictures
+        if most < 1 or min(tokens) < 0:
             return []
         try:
             session.reserve(len(tokens) + most)

@@ -21,6 +21,7 @@ PICTURES = tuple(len(layout) - 1 for layout in LAYOUTS)
 ROWS = len(LAYOUTS)
 ANSWER = 4  # tokens at the end of a row that are read one by one
 GREEDY = 16
+KEPT = slice(1, None, 3)  # positions whose logits the fixtures store, soft tokens among them
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,9 @@ def _pair(pair: Pair, seed: int) -> Iterator[Row]:
     theirs = oracle.whole(model, pair, pixels, tokens)
     for case, run in (("padded batch", ours.whole), ("each decode step", ours.steps)):
         yield pair.name, case, difference(run(weights, pair.config, pixels, tokens), theirs), 0, 0
+    two = np.concatenate([pixels, pixels_of(pair.config.vision, seed + 1000)])
+    theirs = oracle.whole(model, pair, two, tokens)
+    yield pair.name, "two pictures a row", difference(ours.whole(weights, pair.config, two, tokens), theirs), 0, 0
     prompts, chosen, read = oracle.clear_greedy(model, pair, pixels, seed)
     our_chosen, our_read = ours.greedy(weights, pair.config, pixels, prompts)
     equal = int((our_chosen == chosen).sum())

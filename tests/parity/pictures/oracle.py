@@ -90,8 +90,8 @@ def features(model: Any, pixels: np.ndarray) -> np.ndarray:
     return model(channels_first(pixels)).last_hidden_state.numpy()
 
 
-def _inputs(pair: Pair, tokens: np.ndarray, prompts: Iterable[int]) -> dict[str, torch.Tensor]:
-    patches, placeholder = pair.config.vision.patches, pair.config.decoder.vocab_size
+def _inputs(pair: Pair, tokens: np.ndarray, prompts: Iterable[int], pictures_each: int = 1) -> dict[str, torch.Tensor]:
+    patches, placeholder = pictures_each * pair.config.vision.patches, pair.config.decoder.vocab_size
     pictures = np.full((len(tokens), patches), placeholder)
     ids = np.concatenate([pictures, tokens], axis=1)
     types = (np.arange(ids.shape[1]) >= patches + np.array(list(prompts))[:, None]).astype(np.int64)
@@ -100,12 +100,12 @@ def _inputs(pair: Pair, tokens: np.ndarray, prompts: Iterable[int]) -> dict[str,
 
 @torch.inference_mode()
 def whole(model: Any, pair: Pair, pixels: np.ndarray, tokens: np.ndarray) -> list[np.ndarray]:
-    """(length of the row, V) a row: the logits after each token of text."""
-    rows = []
+    """(length of the row, V) a row: the logits after each token of text; `pixels` may hold several for each row."""
+    rows, each = [], len(pixels) // ROWS
     for row, (prompt, length) in enumerate(zip(PROMPTS, LENGTHS, strict=True)):
-        inputs = _inputs(pair, tokens[row : row + 1, :length], [prompt])
-        out = model(pixel_values=channels_first(pixels[row : row + 1]), use_cache=False, **inputs)
-        rows.append(out.logits[0, pair.config.vision.patches :].numpy())
+        inputs = _inputs(pair, tokens[row : row + 1, :length], [prompt], each)
+        out = model(pixel_values=channels_first(pixels[each * row : each * (row + 1)]), use_cache=False, **inputs)
+        rows.append(out.logits[0, each * pair.config.vision.patches :].numpy())
     return rows
 
 
