@@ -113,9 +113,24 @@ def few_rows_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
     return jnp.stack([jnp.sum(codes * scales[..., None] * row, axis=(1, 2)) for row in wide])
 
 
+@jax.custom_vjp
 def _whole_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
-    values = jax.lax.stop_gradient(_values(weight)).astype(rows.dtype)
-    return jnp.einsum("ni,oi->no", rows, values, preferred_element_type=jnp.float32)
+    return jnp.einsum("ni,oi->no", rows, _values(weight).astype(rows.dtype), preferred_element_type=jnp.float32)
+
+
+def _forward(rows: jax.Array, weight: IntWeight) -> tuple[jax.Array, Any]:
+    return _whole_product(rows, weight), (weight, jnp.zeros(0, rows.dtype))
+
+
+def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, None]:
+    """The values are made again: kept since the forward pass, those of all layers would fill the memory."""
+    (weight, like), gradient = jax.lax.optimization_barrier((kept, gradient))
+    values = _values(weight).astype(like.dtype)
+    rows = jnp.einsum("no,oi->ni", gradient.astype(like.dtype), values, preferred_element_type=jnp.float32)
+    return rows.astype(like.dtype), None
+
+
+_whole_product.defvjp(_forward, _backward)
 
 
 def _values(weight: IntWeight) -> jax.Array:
