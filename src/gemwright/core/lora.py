@@ -26,7 +26,7 @@ T = TypeVar("T")
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["base", "a", "b", "magnitude", "norms", "key"],
-    meta_fields=["scale", "dropout"],
+    meta_fields=["alpha", "root", "dropout"],
 )
 @dataclass(frozen=True)
 class Lora:
@@ -36,6 +36,8 @@ class Lora:
       base: (*out, *in), dense or quantised; not trained.
       a: (rank, in), inputs flattened.
       b: (out, rank), outputs flattened; zeros at the start, so that nothing is changed.
+      alpha: `scale` is alpha / rank,
+      root: or alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732).
       magnitude: (out,), DoRA's.
       norms: (out,) float32 lengths of the rows that `magnitude` replaces; None computes them at every call, as
         training must.
@@ -46,7 +48,8 @@ class Lora:
     base: Any
     a: jax.Array
     b: jax.Array
-    scale: float
+    alpha: float
+    root: bool = False
     magnitude: jax.Array | None = None
     norms: jax.Array | None = None
     dropout: float = 0.0
@@ -64,15 +67,28 @@ class Lora:
     def rank(self) -> int:
         return self.a.shape[0]
 
+    @property
+    def scale(self) -> float:
+        return self.alpha / (math.sqrt(self.rank) if self.root else self.rank)
+
     @staticmethod
-    def specs(base: Any, spec: Spec, rank: int, scale: float, dora: bool = False, dropout: float = 0.0) -> Any:
+    def specs(
+        base: Any,
+        spec: Spec,
+        rank: int,
+        alpha: float,
+        *,
+        root: bool = False,
+        dora: bool = False,
+        dropout: float = 0.0,
+    ) -> Any:
         """The declarations of the parts; `base` is that of the weight, dense or quantised."""
         outs = spec.size // spec.fan_in
         out_axis, in_axis = spec.axes[0], spec.axes[len(spec.axes) - spec.inputs]
         a = Spec((rank, spec.fan_in), ("rank", in_axis), init=_uniform, product=False)
         b = Spec((outs, rank), (out_axis, "rank"), init="zeros", product=False)
         magnitude = Spec((outs,), (out_axis,), init="ones") if dora else None
-        return Lora(base, a, b, scale, magnitude, dropout=dropout)  # pyright: ignore[reportArgumentType]
+        return Lora(base, a, b, alpha, root, magnitude, dropout=dropout)  # pyright: ignore[reportArgumentType]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["base", "a", "b", "gain", "chosen"], meta_fields=[])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
       rank: of each change.
-      alpha: the change is scaled by alpha / rank.
+      alpha: the change is multiplied by alpha / rank.
       targets: shell patterns of names (`*.attention.query`); a matrix that any of them matches is adapted.
       root: rsLoRA (arXiv 2312.03732), alpha / sqrt(rank) instead.
       dora: rows keep a trained length of their own.
@@ -49,12 +49,11 @@ class Plan:
                 f"ranks {dict(self.ranks)} and dropout {self.dropout}"
             )
 
-    def rank_of(self, name: str) -> int:
-        return next((rank for pattern, rank in self.ranks.items() if fnmatchcase(name, pattern)), self.rank)
-
-    def scale_of(self, name: str) -> float:
+    def declared(self, name: str, spec: Spec, base: Any) -> Any:
+        """The change of one weight as Specs; `base` stays as it is."""
         alpha = next((alpha for pattern, alpha in self.alphas.items() if fnmatchcase(name, pattern)), self.alpha)
-        return alpha / self.rank_of(name) ** (0.5 if self.root else 1.0)
+        rank = next((rank for pattern, rank in self.ranks.items() if fnmatchcase(name, pattern)), self.rank)
+        return Lora.specs(base, spec, rank, alpha, root=self.root, dora=self.dora, dropout=self.dropout)
 
     def chooses(self, name: str, spec: Spec) -> bool:
         return spec.is_matrix and any(fnmatchcase(name, pattern) for pattern in self.targets)
@@ -88,19 +87,17 @@ def _beginning(name: str, spec: Spec, weight: Any, plan: Plan, seed: int) -> Lor
         raise ValueError(f"weight {name}: expected one without an adapter, found one; merge it first")
     if plan.dora and name.endswith("embedding"):
         raise ValueError(f"weight {name}: DoRA changes lengths of rows, which a table of tokens has no use for")
-    declared = Lora.specs(weight, spec, plan.rank_of(name), plan.scale_of(name), plan.dora, plan.dropout)
+    declared = plan.declared(name, spec, weight)
     a, b = (drawn(seed, f"{name}.{part}", getattr(declared, part)) for part in ("a", "b"))
-    begun = Lora(weight, a, b, plan.scale_of(name), dropout=plan.dropout)
-    return begun if not plan.dora else Lora(weight, a, b, begun.scale, row_norms(begun), dropout=plan.dropout)
+    begun = replace(declared, a=a, b=b, magnitude=None)
+    return replace(begun, magnitude=row_norms(begun)) if plan.dora else begun
 
 
 def adapted_specs(config: Config, plan: Plan) -> Decoder:
     """The Specs of an adapted dense model: shapes, shardings, and what the optimizer is told."""
 
     def declared(name: str, spec: Spec) -> Any:
-        if not plan.chooses(name, spec):
-            return spec
-        return Lora.specs(spec, spec, plan.rank_of(name), plan.scale_of(name), plan.dora, plan.dropout)
+        return plan.declared(name, spec, spec) if plan.chooses(name, spec) else spec
 
     return map_specs(declared, specs_of(config))
 
