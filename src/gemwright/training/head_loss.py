@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_LOGITS = 1 << 25
+_LOGITS = 1 << 26
 """Held at once."""
 
 
