@@ -18,6 +18,7 @@ _HELP = "/new begins a new conversation, /exit or Ctrl-D ends, Ctrl-C ends an an
 
 def chat(
     model: options.ModelArgument = None,
+    adapter: options.Adapter = None,
     prompt: Annotated[str | None, typer.Option(help="Answer this alone and exit; so does piped input.")] = None,
     image: pictures.Image = None,
     draw: pictures.Draw = None,
@@ -43,6 +44,7 @@ def chat(
     from gemwright.model import load
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
+    loaded = loaded.with_adapter(adapter) if adapter else loaded
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

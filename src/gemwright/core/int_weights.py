@@ -115,7 +115,8 @@ def few_rows_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
 
 @jax.custom_vjp
 def _whole_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
-    return jnp.einsum("ni,oi->no", rows, _values(weight).astype(rows.dtype), preferred_element_type=jnp.float32)
+    rows, values = _made_for(rows, weight, rows.dtype)
+    return jnp.einsum("ni,oi->no", rows, values, preferred_element_type=jnp.float32)
 
 
 def _forward(rows: jax.Array, weight: IntWeight) -> tuple[jax.Array, Any]:
@@ -123,11 +124,19 @@ def _forward(rows: jax.Array, weight: IntWeight) -> tuple[jax.Array, Any]:
 
 
 def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, None]:
-    """The values are made again: kept since the forward pass, those of all layers would fill the memory."""
-    (weight, like), gradient = jax.lax.optimization_barrier((kept, gradient))
-    values = _values(weight).astype(like.dtype)
-    rows = jnp.einsum("no,oi->ni", gradient.astype(like.dtype), values, preferred_element_type=jnp.float32)
+    weight, like = kept
+    gradient, values = _made_for(gradient.astype(like.dtype), weight, like.dtype)
+    rows = jnp.einsum("no,oi->ni", gradient, values, preferred_element_type=jnp.float32)
     return rows.astype(like.dtype), None
+
+
+def _made_for(rows: jax.Array, weight: IntWeight, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Rows and the (out, in) values that they are multiplied with, made when the rows are there and not kept.
+
+    Else XLA would make those of all layers at once, or keep them from the forward pass for the backward one.
+    """
+    rows, weight = jax.lax.optimization_barrier((rows, weight))
+    return rows, jax.lax.optimization_barrier(_values(weight).astype(dtype))
 
 
 _whole_product.defvjp(_forward, _backward)

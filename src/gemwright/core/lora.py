@@ -281,6 +281,12 @@ def chosen_for(tree: T, chosen: jax.Array) -> T:
     return jax.tree.map(choose, tree, is_leaf=lambda leaf: isinstance(leaf, LoraSet))
 
 
+def count_changes(tree: Any) -> int:
+    """How many adapters the sets of a model hold; 0 if it has no sets."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, LoraSet))
+    return max((len(leaf.a) - 1 for leaf in leaves if isinstance(leaf, LoraSet)), default=0)
+
+
 def lora_set(base: Any, changes: Sequence[Lora | None]) -> LoraSet:
     """One base with several changes, numbered from 1 on; None changes nothing.
 

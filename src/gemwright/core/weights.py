@@ -77,8 +77,14 @@ def project_gated(x: jax.Array, gate: Weight, up: Weight) -> jax.Array:
         rows, outs = x.reshape(-1, x.shape[-1]), gate.shape[0]
         mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs)
         return mixed.reshape(*x.shape[:-1], outs)
-    gates, ups = project_each(x, (gate, up))
-    return jax.nn.gelu(gates, approximate=True) * ups
+    # The kernel of two packed ones rounds its result alone; beside changes it must be no other.
+    wide = x.astype(jnp.float32) if any(_is_on_packed(weight) for weight in (gate, up)) else x
+    gates, ups = project_each(wide, (gate, up))
+    return (jax.nn.gelu(gates, approximate=True) * ups).astype(x.dtype)
+
+
+def _is_on_packed(weight: Weight) -> bool:
+    return isinstance(weight, Lora | LoraSet) and isinstance(weight.base, Packed)
 
 
 def _noted(rows: jax.Array, weight: Weight) -> Bare | Lora | LoraSet:

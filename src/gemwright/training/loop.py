@@ -58,6 +58,7 @@ def train(
     trained, frozen = initialise(specs, run.seed) if weights is None else weights, None
     if is_trained is not None:
         trained, frozen = split(trained, is_trained)
+    trained = jax.tree.map(jnp.copy, trained)  # steps give up what they are given; a caller's arrays stay
     optimizer = make_optimizer(run, specs_like(specs, trained))
     state = State(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = restore(state, folder / "state.safetensors")

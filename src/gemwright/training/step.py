@@ -24,6 +24,9 @@ from gemwright.training.head_loss import cross_entropies, summed_loss
 # Else XLA times many ways of computing each product: minutes, where a small model trains for two.
 _QUICKLY_COMPILED: dict[str, Any] = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
+# Else XLA's CPU backend undoes what `jax.checkpoint` spares: it finds both computations alike, and keeps the first.
+_SPARING: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
 _WHOLE, _ROWS = PartitionSpec(), PartitionSpec("data")
 
 
@@ -73,7 +76,8 @@ def make_step(
             in_specs=(_WHOLE, _WHOLE, _WHOLE, _ROWS),
             out_specs=(_WHOLE, _ROWS),
             check_vma=False,
-        )
+        ),
+        compiler_options=_SPARING if frozen is not None and devices[0].platform == "cpu" else None,
     )
     update = jax.jit(partial(_update, optimizer), donate_argnums=0)
     frozen = jax.device_put(frozen, whole)
