@@ -1,7 +1,7 @@
 """A model as its user holds it: weights, constants and tokenizer, with text in and text out."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -14,9 +14,11 @@ from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_config import is_packed
 from gemwright.checkpoints.hub import resolve
 from gemwright.checkpoints.load import Checkpoint, load_checkpoint
+from gemwright.checkpoints.peft_reader import read_adapter
 from gemwright.compilation import cache_compilations
 from gemwright.conversation import Conversation
 from gemwright.core.int_weights import int_weights
+from gemwright.core.lora import lora_weights
 from gemwright.core.packed import pack_weights
 from gemwright.inference.generate import Chosen
 from gemwright.inference.interleaved import Row
@@ -27,6 +29,7 @@ from gemwright.looking import Eyes, Prompt, begin, is_picture, rows_of
 from gemwright.models.family import Config, Decoder, specs_of, stop_ids
 from gemwright.text.chat import Message
 from gemwright.text.tokenizer import Tokenizer
+from gemwright.tuning.lora import merge, settle, together
 from gemwright.writer import Completion, Writer
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
@@ -189,6 +192,32 @@ class Model:
     ) -> str:
         """The model's answer to a conversation, as `Conversation` gives it."""
         return Conversation(self, messages=list(messages), pan_and_scan=pan_and_scan).answer(max_new_tokens, **options)
+
+    def with_adapter(self, adapter: str | Path) -> "Model":
+        """This model with an adapter of PEFT's format beside its weights, which are shared.
+
+        Args:
+          adapter: a folder, or the hub's name.
+
+        Raises:
+          CheckpointError: if the adapter is damaged, of another base, or wants what is not computed; says where.
+        """
+        return replace(self, weights=settle(read_adapter(resolve(str(adapter)), self.config, self.weights)))
+
+    def with_adapters(self, adapters: Sequence[str | Path]) -> "Model":
+        """This model with several adapters, of which each request to an `Engine` chooses one; alone it is the base."""
+        models = [self.with_adapter(adapter).weights for adapter in adapters]
+        return replace(self, weights=together(self.config, self.weights, models))
+
+    def merged(self) -> "Model":
+        """The same answers from plain weights: the adapter added to them.
+
+        Raises:
+          ValueError: if the model has none, or packed weights.
+        """
+        if not lora_weights(self.weights):
+            raise ValueError(f"{self.folder.name}: expected a model with an adapter to merge, found none")
+        return replace(self, weights=merge(self.weights))
 
     def _default_stop_ids(self) -> frozenset[int]:
         if self.optional_tokenizer is None:

@@ -10,7 +10,7 @@ from gemwright.checkpoints.errors import CheckpointError
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
+def whole_folder(folder: Path, *, overwrite: bool = False, mark: str = "config.json") -> Generator[Path]:
     """Yield a temporary sibling to write into; it takes the folder's name when the block ends well.
 
     On any failure, an interruption by the keyboard included, the sibling is removed and what was
@@ -18,12 +18,13 @@ def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
 
     Args:
       overwrite: replace a folder that holds a checkpoint.
+      mark: the file by which such a folder is known.
 
     Raises:
       CheckpointError: if the folder holds something and may not be replaced.
     """
     folder = folder.resolve()  # through a link, so that the link stays one
-    check_target(folder, overwrite)
+    check_target(folder, overwrite, mark)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
     partial.mkdir()
@@ -34,7 +35,7 @@ def whole_folder(folder: Path, *, overwrite: bool = False) -> Generator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_target(folder: Path, overwrite: bool) -> None:
+def check_target(folder: Path, overwrite: bool, mark: str = "config.json") -> None:
     """Raises CheckpointError if the folder may not be written: before long work whose result it shall hold."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder to write into, found a file; choose another name")
@@ -42,10 +43,8 @@ def check_target(folder: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(f"{folder}: is there already and not empty; choose another name or say to overwrite it")
-    if not (folder / "config.json").is_file():  # a slip of the hand must not delete a home folder
-        raise CheckpointError(
-            f"{folder}: expected a checkpoint to overwrite, found no config.json in it; remove it first"
-        )
+    if not (folder / mark).is_file():  # a slip of the hand must not delete a home folder
+        raise CheckpointError(f"{folder}: expected a checkpoint to overwrite, found no {mark} in it; remove it first")
 
 
 def _publish(partial: Path, folder: Path, overwrite: bool) -> None:

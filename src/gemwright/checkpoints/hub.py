@@ -55,6 +55,8 @@ _WANTED = (
     "chat_template.*",
     "preprocessor_config.json",
     "processor_config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
 )
 """The files of a repository that are fetched: never a pickle, nor the copies in other formats."""
 

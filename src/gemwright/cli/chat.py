@@ -22,6 +22,7 @@ _HELP = (
 
 def chat(
     model: options.ModelArgument = None,
+    adapter: options.Adapter = None,
     prompt: Annotated[str | None, typer.Option(help="Answer this alone and exit; so does piped input.")] = None,
     image: pictures.Image = None,
     pan_and_scan: pictures.PanAndScan = False,
@@ -50,6 +51,7 @@ def chat(
     from gemwright.model import load
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
+    loaded = loaded.with_adapter(adapter) if adapter else loaded
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

@@ -13,6 +13,7 @@ from gemwright.cli import options, pictures
 
 def generate(
     model: options.ModelArgument = None,
+    adapter: options.Adapter = None,
     prompt: Annotated[str | None, typer.Option(help="The text to continue; standard input if left out.")] = None,
     image: pictures.Image = None,
     pan_and_scan: pictures.PanAndScan = False,
@@ -38,6 +39,7 @@ def generate(
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
+    loaded = loaded.with_adapter(adapter) if adapter else loaded
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,

@@ -11,6 +11,7 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the
 DType = Annotated[str | None, typer.Option(help="bfloat16 or float32; the checkpoint's own if left out.")]
 CacheBits = Annotated[int | None, typer.Option(help="8 halves the memory of the text's cache.")]
 Draft = Annotated[str | None, typer.Option(help="A smaller model of the same vocabulary, whose guesses save time.")]
+Adapter = Annotated[str | None, typer.Option(help="Folder or hub name of a LoRA adapter, as PEFT writes it.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token each time.")]
 TopK = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")]
 TopP = Annotated[float, typer.Option(help="Keep the likeliest tokens of this total share.")]

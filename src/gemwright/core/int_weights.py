@@ -113,9 +113,33 @@ def few_rows_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
     return jnp.stack([jnp.sum(codes * scales[..., None] * row, axis=(1, 2)) for row in wide])
 
 
+@jax.custom_vjp
 def _whole_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
-    values = jax.lax.stop_gradient(_values(weight)).astype(rows.dtype)
+    rows, values = _made_for(rows, weight, rows.dtype)
     return jnp.einsum("ni,oi->no", rows, values, preferred_element_type=jnp.float32)
+
+
+def _forward(rows: jax.Array, weight: IntWeight) -> tuple[jax.Array, Any]:
+    return _whole_product(rows, weight), (weight, jnp.zeros(0, rows.dtype))
+
+
+def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, None]:
+    weight, like = kept
+    gradient, values = _made_for(gradient.astype(like.dtype), weight, like.dtype)
+    rows = jnp.einsum("no,oi->ni", gradient, values, preferred_element_type=jnp.float32)
+    return rows.astype(like.dtype), None
+
+
+def _made_for(rows: jax.Array, weight: IntWeight, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Rows and the (out, in) values that they are multiplied with, made when the rows are there and not kept.
+
+    Else XLA would make those of all layers at once, or keep them from the forward pass for the backward one.
+    """
+    rows, weight = jax.lax.optimization_barrier((rows, weight))
+    return rows, jax.lax.optimization_barrier(_values(weight).astype(dtype))
+
+
+_whole_product.defvjp(_forward, _backward)
 
 
 def _values(weight: IntWeight) -> jax.Array:

@@ -3,19 +3,28 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from gemwright.core.int_weights import IntWeight, int_product, int_rows
+from gemwright.core.lora import Lora, LoraSet, adapted_product, adapted_rows
 from gemwright.core.packed import Packed
 from gemwright.core.recording import Recording
 from gemwright.kernels.gated_product import gated_product
 from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.thin_product import most_rows, thin_product
 
-Weight = jax.Array | IntWeight | Packed | Recording
-"""Dense, quantised or watched; dispatched on here and nowhere else."""
+Bare = jax.Array | IntWeight | Packed
+"""Dense or quantised."""
+
+Weight = Bare | Lora | LoraSet | Recording
+"""Bare, adapted or watched; dispatched on here and nowhere else."""
+
+PRODUCT = "product"
+"""The name of every product for `jax.checkpoint`."""
 
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
@@ -36,15 +45,30 @@ def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tu
     """`project` by several weights; packed ones in one pass, which rounds `x` once for all."""
     batch, ins = x.shape[: x.ndim - inputs], x.shape[x.ndim - inputs :]
     rows = x.reshape(math.prod(batch), math.prod(ins))
-    bare = [_noted(rows, weight) for weight in weights]
-    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in bare]
-    outs = tuple(math.prod(shape) for shape in shapes)
-    packed = [(weight.codes, weight.scales) for weight in bare if isinstance(weight, Packed)]
-    if len(packed) == len(bare):
-        products = _packed_products(rows, tuple(packed), outs)
-    else:
-        products = [_product(rows, weight, out) for weight, out in zip(bare, outs, strict=True)]
-    return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
+    noted = [_noted(rows, weight) for weight in weights]
+    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in noted]
+    products = _adapted_products(rows, noted, tuple(math.prod(shape) for shape in shapes))
+    # Named, so that training can keep these and compute what lies between them again.
+    named = [checkpoint_name(product, PRODUCT) for product in products]
+    return tuple(product.reshape(*batch, *shape) for product, shape in zip(named, shapes, strict=True))
+
+
+def _adapted_products(rows: jax.Array, weights: Sequence[Bare | Lora | LoraSet], outs: tuple[int, ...]) -> list[Any]:
+    """For each weight (n, out): the bases' products, and what is changed about them."""
+    bases = [weight.base if isinstance(weight, Lora | LoraSet) else weight for weight in weights]
+    products = list(_bare_products(rows, bases, outs))
+    for place, (weight, base, out) in enumerate(zip(weights, bases, outs, strict=True)):
+        if isinstance(weight, Lora | LoraSet):
+            again = partial(_product, weight=base, outs=out)
+            products[place] = adapted_product(rows, weight, products[place], again)
+    return products
+
+
+def _bare_products(rows: jax.Array, weights: Sequence[Bare], outs: tuple[int, ...]) -> Sequence[jax.Array]:
+    packed = [(weight.codes, weight.scales) for weight in weights if isinstance(weight, Packed)]
+    if len(packed) == len(weights):
+        return _packed_products(rows, tuple(packed), outs)
+    return [_product(rows, weight, out) for weight, out in zip(weights, outs, strict=True)]
 
 
 def project_gated(x: jax.Array, gate: Weight, up: Weight) -> jax.Array:
@@ -53,11 +77,17 @@ def project_gated(x: jax.Array, gate: Weight, up: Weight) -> jax.Array:
         rows, outs = x.reshape(-1, x.shape[-1]), gate.shape[0]
         mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs)
         return mixed.reshape(*x.shape[:-1], outs)
-    gates, ups = project_each(x, (gate, up))
-    return jax.nn.gelu(gates, approximate=True) * ups
+    # The kernel of two packed ones rounds its result alone; beside changes it must be no other.
+    wide = x.astype(jnp.float32) if any(_is_on_packed(weight) for weight in (gate, up)) else x
+    gates, ups = project_each(wide, (gate, up))
+    return (jax.nn.gelu(gates, approximate=True) * ups).astype(x.dtype)
 
 
-def _noted(rows: jax.Array, weight: Weight) -> jax.Array | IntWeight | Packed:
+def _is_on_packed(weight: Weight) -> bool:
+    return isinstance(weight, Lora | LoraSet) and isinstance(weight.base, Packed)
+
+
+def _noted(rows: jax.Array, weight: Weight) -> Bare | Lora | LoraSet:
     """The weight to compute with, once a watched one has noted what it meets."""
     if not isinstance(weight, Recording):
         return weight
@@ -71,7 +101,7 @@ _gated_product = jax.jit(gated_product, static_argnums=3)
 
 
 @partial(jax.jit, static_argnames="outs")
-def _product(rows: jax.Array, weight: jax.Array | IntWeight | Packed, outs: int) -> jax.Array:
+def _product(rows: jax.Array, weight: Bare, outs: int) -> jax.Array:
     """(n, in) -> (n, out) by one weight, in the dtype of the rows."""
     if isinstance(weight, Packed):
         return packed_products(rows, ((weight.codes, weight.scales),), (outs,))[0]
@@ -88,6 +118,8 @@ def lookup(weight: Weight, index: jax.Array) -> jax.Array:
         return int_rows(weight, index)
     if isinstance(weight, Recording):
         return lookup(weight.weight, index)
+    if isinstance(weight, Lora | LoraSet):
+        return adapted_rows(index, weight, lookup(weight.base, index))
     return weight[index]
 
 
@@ -95,9 +127,31 @@ def _matmul(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     """(n, in) x (out, in) -> (n, out) in float32."""
     if matrix.dtype == jnp.bfloat16 and rows.shape[0] <= most_rows():
         return jax.lax.platform_dependent(rows, matrix, cpu=thin_product, default=_dot)
-    return _dot(rows, matrix.astype(rows.dtype))
+    matrix = matrix.astype(rows.dtype)
+    return _dot(rows, matrix) if rows.dtype == jnp.float32 else _narrow_dot(rows, matrix)
 
 
 def _dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     contract_last = (((1,), (1,)), ((), ()))
     return jax.lax.dot_general(rows, matrix, contract_last, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _narrow_dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
+    """`_dot` of narrow floats. Its derivative would multiply float32 with them, which widens the matrix first."""
+    return _dot(rows, matrix)
+
+
+def _forward(rows: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Any]:
+    return _dot(rows, matrix), (rows, matrix)
+
+
+def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, matrix = kept
+    narrow = gradient.astype(rows.dtype)
+    to_rows = jnp.einsum("no,oi->ni", narrow, matrix, preferred_element_type=jnp.float32)
+    to_matrix = jnp.einsum("no,ni->oi", narrow, rows, preferred_element_type=jnp.float32)
+    return to_rows.astype(rows.dtype), to_matrix.astype(matrix.dtype)
+
+
+_narrow_dot.defvjp(_forward, _backward)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemwright.core.lora import chosen_for, count_changes
 from gemwright.inference.batch import Batch
 from gemwright.inference.guessing import Passes, plan
 from gemwright.inference.request import Finish, Request, Token
@@ -35,6 +36,7 @@ class Engine:
     """Serves requests; `with Engine(...) as engine` does so in a thread of its own.
 
     Attributes:
+      adapters: that a request may choose from, beside the base.
       prefilled: tokens computed for prompts so far; those shared with another request are not among them, nor is
         each prompt's last, which is read when a token is chosen.
     """
@@ -52,6 +54,7 @@ class Engine:
         """Take the memory for all rows.
 
         Args:
+          weights: of a model, or of one with several adapters, as `tuning.lora.together` makes it.
           slots: requests served at once; more wait.
           capacity: tokens of prompt and answer that a row holds.
           prefill_chunk: tokens of a prompt read between two decode steps, one of `CHUNKS`: more begin answers
@@ -77,6 +80,8 @@ class Engine:
             drafter.check(config)
         self._slots = [Slot(row, draft=drafter.draft() if drafter else None) for row in range(slots)]
         self._seen = np.zeros((slots, config.vocab_size), bool)
+        self.adapters = count_changes(weights)
+        self._adapter = np.zeros(slots, np.int32)  # by which each row's tokens were read
         self._admissions = 0
         self._waiting: deque[Request] = deque()
         self._wake = threading.Condition()
@@ -84,16 +89,24 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     def submit(
-        self, tokens: Sequence[int], max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
+        self,
+        tokens: Sequence[int],
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        stop_ids: Collection[int] = (),
+        adapter: int = 0,
     ) -> Request:
         """Put a request in the queue, from any thread.
+
+        Args:
+          adapter: the number of one of the model's; 0 is the base.
 
         Raises:
           ContextFull: if the prompt can never fit a row; a long answer ends at the row's end instead.
           ValueError: if an argument is out of range.
           RuntimeError: if the engine is closed.
         """
-        request = Request([int(token) for token in tokens], max_new_tokens, sampling, frozenset(stop_ids))
+        request = Request([int(token) for token in tokens], max_new_tokens, sampling, frozenset(stop_ids), adapter)
         self._check(request)
         with self._wake:
             if self._closed:
@@ -162,11 +175,11 @@ class Engine:
 
     def _take(self, request: Request, free: list[Slot]) -> None:
         """Into the free row that holds most of the prompt and little else, or into the longest unused."""
-        best = max(free, key=lambda slot: self._reusable(slot.row, request.prompt))
-        shared = self._reusable(best.row, request.prompt)
+        best = max(free, key=lambda slot: self._reusable(slot.row, request.prompt, request.adapter))
+        shared = self._reusable(best.row, request.prompt, request.adapter)
         if 2 * shared < len(self._session.tokens[best.row]):
             best = min(free, key=lambda slot: slot.taken)
-            shared = self._reusable(best.row, request.prompt)
+            shared = self._reusable(best.row, request.prompt, request.adapter)
         self._admissions += 1
         best.begin(request, self._admissions)
         self._seen[best.row] = False
@@ -174,6 +187,7 @@ class Engine:
         request.shared = shared
         if shared < len(self._session.tokens[best.row]):
             self._hold_prefix(best.row, best.row, shared)
+        self._adapter[best.row] = request.adapter
 
     def _prefill(self) -> None:
         """A chunk of the prompt that has waited longest."""
@@ -192,8 +206,9 @@ class Engine:
         if slot.searched:
             return
         slot.searched = True
-        source = max(self._slots, key=lambda other: self._reusable(other.row, slot.wanted)).row
-        shared, held = self._reusable(source, slot.wanted), len(self._session.tokens[slot.row])
+        adapter = int(self._adapter[slot.row])
+        source = max(self._slots, key=lambda other: self._reusable(other.row, slot.wanted, adapter)).row
+        shared, held = self._reusable(source, slot.wanted, adapter), len(self._session.tokens[slot.row])
         if shared >= held + _WORTH_COPYING and slot.request is not None:
             self._hold_prefix(source, slot.row, shared)
             slot.request.shared = shared
@@ -203,7 +218,8 @@ class Engine:
         length = chunk_length(min(len(slot.wanted) - 1 - len(held), self._chunk))
         new = slot.wanted[len(held) : -1][:length]
         ids, positions = padded([new], [len(held)], length)
-        self._keep(read_row(session.weights, session.state.caches, jnp.int32(slot.row), ids, positions, session.config))
+        weights, row = self._weights(np.array([slot.row])), jnp.int32(slot.row)
+        self._keep(read_row(weights, session.state.caches, row, ids, positions, session.config))
         jax.block_until_ready(session.state.caches)  # so that what goes wrong is laid to this request
         held.extend(new)
         self.prefilled += len(new)
@@ -249,12 +265,18 @@ class Engine:
             assert slot.request is not None
             batch.add(slot.row, [slot.wanted[-1], *guessed], len(slot.wanted) - 1, slot.count, slot.request.sampling)
         filters = Filters.union(sampling.filters for sampling in batch.samplings)
+        weights = self._weights(batch.rows)
         caches, _, tokens, scores = choose_next(
-            session.weights, session.state.caches, batch.rows, batch.tokens[:, None], batch.positions[:, None],
+            weights, session.state.caches, batch.rows, batch.tokens[:, None], batch.positions[:, None],
             jnp.array(self._seen) if filters.penalty else None, batch.counts, batch.knobs(), session.config, filters,
         )  # fmt: skip
         self._keep(caches)
         return np.asarray(tokens).tolist(), np.asarray(scores).tolist()
+
+    def _weights(self, rows: np.ndarray) -> Decoder:
+        """With the adapter of each row of a call."""
+        weights = self._session.weights
+        return chosen_for(weights, jnp.array(self._adapter[rows])) if self.adapters else weights
 
     def _keep(self, caches: Cache) -> None:
         self._session.state = Sequences(caches, self._session.state.last)
@@ -291,9 +313,11 @@ class Engine:
         """Whether all but the last token is read, which is read when the next one is chosen."""
         return len(self._session.tokens[slot.row]) == len(slot.wanted) - 1
 
-    def _reusable(self, row: int, wanted: Sequence[int]) -> int:
+    def _reusable(self, row: int, wanted: Sequence[int], adapter: int) -> int:
         """How many tokens of a text a row can lend, the last one never: it is read when a token is chosen."""
         held = self._session.tokens[row]
+        if self._adapter[row] != adapter:
+            return 0
         shared = shared_prefix(held, wanted[:-1])
         return shared if shared == len(held) or len(held) <= self._session.goes_back_from else 0
 
@@ -315,6 +339,8 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         request.check(self._session.config.vocab_size)
+        if not 0 <= request.adapter <= self.adapters:
+            raise ValueError(f"adapter: expected 0 to {self.adapters}, of which 0 is the base, found {request.adapter}")
         if len(request.prompt) > self.limit:
             raise ContextFull(
                 f"{len(request.prompt)} tokens do not fit the engine's rows of {self.limit}: shorten the prompt, "

@@ -29,9 +29,14 @@ class Request:
     """
 
     def __init__(
-        self, prompt: Sequence[int], max_new_tokens: int, sampling: Sampling, stop_ids: frozenset[int]
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        adapter: int = 0,
     ) -> None:
-        self.prompt, self.max_new_tokens = tuple(prompt), max_new_tokens
+        self.prompt, self.max_new_tokens, self.adapter = tuple(prompt), max_new_tokens, adapter
         self.sampling, self.stop_ids = sampling, stop_ids
         self.finish: Finish | None = None
         self.error: Exception | None = None

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.numpy import load_file, save_file
 
 from gemwright.core.module import initialise
+from gemwright.core.trainable import join, specs_like, split
 from gemwright.data.packing import Batch, Rows
 from gemwright.models.family import Decoder, specs_of
 from gemwright.training.optimizer import make_optimizer
@@ -27,15 +28,25 @@ BURST = 50
 
 
 def train(
-    run: Run, data: Rows, folder: Path, *, save_every: int = 100, until: int | None = None, burst: int | None = None
+    run: Run,
+    data: Rows,
+    folder: Path,
+    *,
+    weights: Decoder | None = None,
+    is_trained: Callable[[str], bool] | None = None,
+    save_every: int = 100,
+    until: int | None = None,
+    burst: int | None = None,
 ) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights.
 
     Args:
       run: the recipe.
       data: the text, in rows of the lengths that the stages ask for.
-      folder: receives `state.safetensors` (replaced every `save_every` steps and at the end),
-        `losses.jsonl` (a line a step) and `loss.png`.
+      folder: receives `state.safetensors` (what is trained and its optimizer; replaced every `save_every` steps and
+        at the end), `losses.jsonl` (a line a step) and `loss.png`.
+      weights: to begin with, adapted or not; drawn by the run's seed unless given.
+      is_trained: by the name of a leaf, whether it is trained; all are unless given.
       until: stop after this step instead of at the run's end.
       burst: steps of one program; by default 1 on a CPU, whose cores share them, and `BURST` on an accelerator.
 
@@ -44,12 +55,15 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     specs = specs_of(run.model)
-    optimizer = make_optimizer(run, specs)
-    weights = initialise(specs, run.seed)
-    state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
+    trained, frozen = initialise(specs, run.seed) if weights is None else weights, None
+    if is_trained is not None:
+        trained, frozen = split(trained, is_trained)
+    trained = jax.tree.map(jnp.copy, trained)  # steps give up what they are given; a caller's arrays stay
+    optimizer = make_optimizer(run, specs_like(specs, trained))
+    state = State(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
     state = restore(state, folder / "state.safetensors")
     burst = burst or (1 if jax.default_backend() == "cpu" else BURST)
-    steps_function = _steps_function(run, optimizer, burst)
+    steps_function = _steps_function(run, optimizer, burst, frozen)
     first, last = int(state.step), min(run.steps, until or run.steps)
     trim(folder / "losses.jsonl", first)
     with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
@@ -61,7 +75,7 @@ def train(
                 report.finish()
                 save(state, folder / "state.safetensors")
     plot_losses(folder)
-    return state.weights
+    return state.weights if frozen is None else join(state.weights, frozen)
 
 
 def groups(run: Run, first: int, last: int, burst: int, save_every: int) -> Iterator[range]:
@@ -74,13 +88,13 @@ def groups(run: Run, first: int, last: int, burst: int, save_every: int) -> Iter
 
 
 def _steps_function(
-    run: Run, optimizer: optax.GradientTransformation, burst: int
+    run: Run, optimizer: optax.GradientTransformation, burst: int, frozen: Decoder | None
 ) -> Callable[[State, Batch], tuple[State, jax.Array]]:
     """From a state and the stacked batches of some steps to the state after them and their losses."""
     if burst > 1:
-        return make_burst(run.model, optimizer)
+        return make_burst(run.model, optimizer, frozen)
     rows = math.gcd(*(run.tokens_per_step // stage.length for stage in run.stages))
-    step = make_step(run.model, optimizer, rows)
+    step = make_step(run.model, optimizer, rows, frozen=frozen)
     return lambda state, batches: step(state, jax.tree.map(lambda part: part[0], batches))
 
 

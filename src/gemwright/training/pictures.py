@@ -10,7 +10,7 @@ import optax
 
 from gemwright.core.module import module
 from gemwright.models.paligemma import Config, PaliGemma
-from gemwright.training.step import cross_entropies
+from gemwright.training.head_loss import cross_entropies
 
 
 @module
