@@ -11,8 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from gemwright.core.int_weights import int_weights, to_dense
-from gemwright.core.lora import LoraSet, chosen_for, lora_weights, map_lora
+from gemwright.core import int_weights as int_weights_file
+from gemwright.core.int_weights import IntWeight, int_weights, to_dense
+from gemwright.core.lora import LoraSet, chosen_for, lora_weights
 from gemwright.core.module import generator, named_leaves, path_name
 from gemwright.core.packed import pack_weights
 from gemwright.core.sharding import sharding_of
@@ -182,9 +183,18 @@ def test_the_loss_in_pieces_has_the_gradient_of_the_whole(monkeypatch: pytest.Mo
         np.testing.assert_allclose(np.asarray(named_leaves(other)[name]), np.asarray(leaf), rtol=0, atol=LOGITS * scale)
 
 
-def test_the_gradient_beside_a_quantised_base_is_that_beside_its_values() -> None:
+@pytest.mark.parametrize("values", [1 << 26, 1 << 12], ids=["whole", "parts"])
+def test_the_gradient_beside_a_quantised_base_is_that_beside_its_values(
+    values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int_weights_file, "_VALUES", values)  # the table is taken in 6 parts
+    jax.clear_caches()
     quantised = sharp(adapt(CONFIG, int_weights(specs_of(CONFIG), base(), 4), PLAN), 1)
-    dense: Any = map_lora(lambda _, weight: replace(weight, base=to_dense(weight.base)), quantised)
+    dense: Any = jax.tree.map(
+        lambda weight: to_dense(weight) if isinstance(weight, IntWeight) else weight,
+        quantised,
+        is_leaf=lambda leaf: isinstance(leaf, IntWeight),
+    )
     gradients = []
     for model in (quantised, dense):
         changes, frozen = split(model, is_change)

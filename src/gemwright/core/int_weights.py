@@ -18,6 +18,7 @@ from gemwright.kernels.packed_product import GROUP
 
 T = TypeVar("T")
 
+_VALUES = 1 << 26  # of a matrix made at once
 _FEW = 8  # rows: for more, a matrix of values is written, and multiplied by the device's own products
 
 
@@ -115,19 +116,51 @@ def few_rows_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
 
 @jax.custom_vjp
 def _whole_product(rows: jax.Array, weight: IntWeight) -> jax.Array:
-    rows, values = _made_for(rows, weight, rows.dtype)
-    return jnp.einsum("ni,oi->no", rows, values, preferred_element_type=jnp.float32)
+    def one(part: IntWeight) -> jax.Array:
+        after, values = _made_for(rows, part, rows.dtype)
+        return jnp.einsum("ni,oi->no", after, values, preferred_element_type=jnp.float32)
+
+    count = _count_parts(weight)
+    if count == 1:
+        return one(weight)
+    return jnp.moveaxis(jax.lax.map(one, _in_parts(weight, count)), 0, 1).reshape(len(rows), -1)
 
 
 def _forward(rows: jax.Array, weight: IntWeight) -> tuple[jax.Array, Any]:
-    return _whole_product(rows, weight), (weight, jnp.zeros(0, rows.dtype))
+    return _whole_product(rows, weight), (weight, rows[:0])
 
 
 def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, None]:
     weight, like = kept
-    gradient, values = _made_for(gradient.astype(like.dtype), weight, like.dtype)
-    rows = jnp.einsum("no,oi->ni", gradient, values, preferred_element_type=jnp.float32)
-    return rows.astype(like.dtype), None
+    gradient, count = gradient.astype(like.dtype), _count_parts(weight)
+
+    def one(gradient: jax.Array, part: IntWeight) -> jax.Array:
+        after, values = _made_for(gradient, part, like.dtype)
+        return jnp.einsum("no,oi->ni", after, values, preferred_element_type=jnp.float32)
+
+    def add(total: jax.Array, part: tuple[jax.Array, IntWeight]) -> tuple[jax.Array, None]:
+        return total + one(*part), None
+
+    if count == 1:
+        return one(gradient, weight).astype(like.dtype), None
+    apart = jnp.moveaxis(gradient.reshape(len(gradient), count, -1), 1, 0)
+    total = jnp.zeros((len(gradient), like.shape[1]))
+    return jax.lax.scan(add, total, (apart, _in_parts(weight, count)))[0].astype(like.dtype), None
+
+
+def _count_parts(weight: IntWeight) -> int:
+    """In how many parts a product takes a matrix, so that of a table of tokens not all values are there at once."""
+    outs, groups = math.prod(weight.scales.shape[:-1]), weight.scales.shape[-1]
+    wanted = max(1, -(-outs * groups * GROUP // _VALUES))
+    return next((count for count in range(wanted, 4 * wanted) if outs % count == 0), 1)
+
+
+def _in_parts(weight: IntWeight, count: int) -> IntWeight:
+    """So many matrices of a part of the rows each, stacked."""
+    codes = weight.codes.reshape(count, -1, *weight.codes.shape[-2:])
+    scales = weight.scales.reshape(count, -1, weight.scales.shape[-1])
+    ins = math.prod(weight.shape) // len(weight.scales)
+    return IntWeight(codes, scales, (codes.shape[1], ins), weight.dtype)
 
 
 def _made_for(rows: jax.Array, weight: IntWeight, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
