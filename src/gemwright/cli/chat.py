@@ -49,6 +49,7 @@ def chat(
     from gemwright.model import load
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
+    pictures.check_finds_places(loaded, draw)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

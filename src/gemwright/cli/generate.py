@@ -37,6 +37,7 @@ def generate(
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, revision=revision)
+    pictures.check_finds_places(loaded, draw)
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
