@@ -189,7 +189,9 @@ def test_streaming_never_splits_a_character(tiny: Model) -> None:
 
 def test_a_prompt_has_exactly_one_bos(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[int]] = []
-    monkeypatch.setattr(Model, "_session", lambda _, rows, count: read.extend(map(list, rows.ids)) or 1 / 0)
+    monkeypatch.setattr(
+        Model, "_session", lambda _, rows, count: read.extend(list(row.tokens) for row in rows) or 1 / 0
+    )
     for text in ("x", "", "<bos>x"):
         with pytest.raises(ZeroDivisionError):
             tiny.generate(text)
