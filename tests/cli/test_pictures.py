@@ -82,6 +82,10 @@ ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
         "pan_and_scan: only",
     ),
     "no masks alone": (("chat", "{pali}", "--prompt", "x", "--masks", "m.npz"), "--masks: are drawn"),
+    "no places": (
+        ("chat", "{tiny}", "--prompt", "x", "--image", "{picture}", "--draw", "o.png"),
+        "draws the places that PaliGemma finds, and tiny (gemma2) finds none",
+    ),
     "odd name": (
         ("chat", "{pali}", "--prompt", "x", "--image", "{picture}", "--draw", "out.txt"),
         "expected a name that ends in .png, .jpg or .webp, found out.txt",

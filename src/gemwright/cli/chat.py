@@ -52,6 +52,7 @@ def chat(
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
     loaded = loaded.with_adapter(adapter) if adapter else loaded
+    pictures.check_finds_places(loaded, draw)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

@@ -40,6 +40,7 @@ def generate(
 
     loaded = load(model, dtype=dtype, cache_bits=cache_bits, draft=draft, revision=revision)
     loaded = loaded.with_adapter(adapter) if adapter else loaded
+    pictures.check_finds_places(loaded, draw)
     sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # loads slowly, and --help does not need it
     import numpy as np
 
     from gemwright.images.regions import Region
+    from gemwright.model import Model
 
 Image = Annotated[list[Path] | None, typer.Option(help="A picture before the prompt; may be repeated.")]
 PanAndScan = Annotated[
@@ -36,6 +37,15 @@ def check_options(images: list[Path] | None, draw: Path | None, masks: Path | No
         from gemwright.images.load import load_picture
 
         load_picture(image)
+
+
+def check_finds_places(model: "Model", draw: Path | None) -> None:
+    """Raises ValueError where there is nothing to draw: only PaliGemma answers with places."""
+    from gemwright.looking import converses
+
+    if draw is not None and converses(model.config):
+        name = f"{model.folder.name} ({model.config.family})"
+        raise ValueError(f"--draw: draws the places that PaliGemma finds, and {name} finds none: leave it out")
 
 
 def in_words(parts: Iterable[str], image: Path) -> Generator[str]:
