@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from recipes.shapes_data import KINDS, SPLITS, Example, Split, examples, pixels
 LENGTH = 22
 """Tokens that the longest prompt and its answer need."""
 
+ASKED_FROM = 1_000_000
+"""Seeds of questions: below it are those of training, which are its steps' numbers."""
+
 TOGETHER = 100
 """Questions answered at once."""
 
@@ -40,12 +43,17 @@ def tokenizer() -> Tokenizer:
 
 def ask(weights: PaliGemma, config: Config, split: Split, count: int, seed: int) -> list[Answered]:
     """`count` examples, each kind as often but for chance, and what the model says to each."""
-    words, stream = tokenizer(), examples(split, seed)
+    words, stream = tokenizer(), questions(split, seed)
     found: list[Answered] = []
     while len(found) < count:
         some = list(itertools.islice(stream, min(TOGETHER, count - len(found))))
         found += zip(some, answers(weights, config, some, words), strict=True)
     return found
+
+
+def questions(split: Split, seed: int) -> Iterator[Example]:
+    """Without end, of no seed that training uses."""
+    return examples(split, ASKED_FROM + seed)
 
 
 def answers(weights: PaliGemma, config: Config, found: Sequence[Example], words: Tokenizer) -> list[str]:

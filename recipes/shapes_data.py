@@ -92,17 +92,17 @@ def examples(split: Split, seed: int, kinds: Sequence[str] = KINDS) -> Iterator[
     rng = np.random.default_rng([seed, split == "heldout"])
     while True:
         asked, other = scene(split, rng)
-        yield example(asked, other, kinds[rng.integers(len(kinds))], rng)
+        yield example(asked, other, kinds[int(rng.integers(len(kinds)))], rng)
 
 
 def scene(split: Split, rng: np.random.Generator) -> tuple[Thing, Thing | None]:
     """A thing of the split's own combinations, and mostly another one of another name and colour."""
     own, known = (TRAINED, TRAINED) if split == "train" else (HELD_OUT, EVERY_THING)
-    asked = own[rng.integers(len(own))]
+    asked = own[int(rng.integers(len(own)))]
     if rng.random() < ALONE:
         return asked, None
     others = [thing for thing in known if thing.name != asked.name and thing.colour != asked.colour]
-    return asked, others[rng.integers(len(others))]
+    return asked, others[int(rng.integers(len(others)))]
 
 
 def example(asked: Thing, other: Thing | None, kind: str, rng: np.random.Generator) -> Example:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gemwright.models.paligemma import Config
 from recipes import shapes
-from recipes.shapes_answers import LENGTH, count_right, draw_answers, interval, tokenizer, write_report
+from recipes.shapes_answers import LENGTH, count_right, draw_answers, interval, questions, tokenizer, write_report
 from recipes.shapes_data import (
     COLOURS,
     HELD_OUT,
@@ -117,6 +117,14 @@ def test_the_first_steps_ask_for_captions_only_and_later_ones_for_everything() -
     mixed, captions = ({tuple(row[:5]) for row in one.tokens.reshape(-1, LENGTH).tolist()} for one in found)
     assert len(captions) == 1
     assert len(mixed) > 1
+
+
+def test_questions_show_other_pictures_than_training_did() -> None:
+    seen = {one.picture.tobytes() for number in range(3) for one in itertools.islice(examples("train", number), 32)}
+    asked = {one.picture.tobytes() for seed in range(2) for one in itertools.islice(questions("train", seed), 64)}
+    assert len(seen) == 96
+    assert len(asked) == 128
+    assert seen.isdisjoint(asked)
 
 
 def test_answers_are_counted_by_kind_and_the_report_tells_what_was_wrong(
