@@ -77,7 +77,7 @@ def train(steps: int, folder: Path) -> PaliGemma:
     state = restore(State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), folder / "state.safetensors")
     advance, first = make_picture_steps(config, optimizer), int(state.step)
     trim(folder / "losses.jsonl", first)
-    trim(folder / "shares.jsonl", first // SAVE_EVERY)
+    trim(folder / "shares.jsonl", -(-first // SAVE_EVERY))  # the last steps, too, are followed by a look
     with progress_bar() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
         report = Report(log, progress, ROWS * LENGTH, first, steps)
         for numbers in groups(recipe, first, steps, BURST, SAVE_EVERY):
