@@ -72,6 +72,13 @@ def test_answers_are_about_the_thing_asked_for(kind: str) -> None:
     assert found == expected[kind]
 
 
+def test_articles_fit_the_words_behind_them() -> None:
+    left, right = Thing("circle", "orange"), Thing("8", "red")
+    found = example(left, right, "caption", np.random.default_rng(0)).answer
+    assert found in ("an orange circle and a red 8", "a red 8 and an orange circle")
+    assert example(right, left, "name", np.random.default_rng(0)).answer == "an 8"
+
+
 def test_the_caption_of_one_thing_names_it_alone() -> None:
     one = example(Thing("circle", "red"), None, "caption", np.random.default_rng(0))
     assert (one.answer, one.things.count(None)) == ("a red circle", 1)
