@@ -1,15 +1,18 @@
-"""Rendered pictures of two things, with captions, questions and their answers.
+"""Rendered pictures of one or two things, with captions, questions and their answers.
 
 A thing is a shape or a digit in one of ten colours. Some combinations of thing and colour are held out: training
 never shows them, though it shows each thing and each colour. A model that has learned to see names them too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from gemwright.images.pixels import to_pixels
 
 SIDE = 96
 """Pixels of a picture along one side."""
@@ -30,7 +33,17 @@ COLOURS = {
     "grey": (130, 130, 130),
 }
 
+ALONE = 0.3
+"""The share of pictures with one thing."""
+
+SIZES = range(34, 45)
+"""Pixels of a thing along one side."""
+
+BOLD = 2
+"""Pixels added to a digit's strokes on either side: else they are thin beside shapes, and learned late."""
+
 Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Thing:
     def split(self) -> Split:
         """Each name misses at most one colour in training, each colour one or two names."""
         name, colour = NAMES.index(self.name), list(COLOURS).index(self.colour)
-        return "heldout" if (7 * name + colour) % 11 == 0 else "train"
+        return "heldout" if (7 * name + colour + 4) % 11 == 0 else "train"
 
     def __str__(self) -> str:
         return f"{self.colour} {self.name}"
@@ -50,57 +63,73 @@ class Thing:
 
 @dataclass(frozen=True)
 class Example:
+    """What a prompt asks about a picture. `things` stand on its left and right; None where nothing does."""
+
     picture: Image.Image
+    things: tuple[Thing | None, Thing | None]
+    kind: str
     prompt: str
     answer: str
 
 
+def one(words: str) -> str:
+    """The words behind `a` or `an`."""
+    return f"an {words}" if words[0] in "aeio8" else f"a {words}"
+
+
 EVERY_THING = tuple(Thing(name, colour) for name in NAMES for colour in COLOURS)
-PROMPTS: dict[str, Callable[[Thing, Thing], tuple[str, str]]] = {
-    "caption": lambda left, right: ("caption en", f"a {left} and a {right}"),
-    "left": lambda left, right: ("answer en What is on the left?", f"a {left}"),
-    "right": lambda left, right: ("answer en What is on the right?", f"a {right}"),
-    "colour": lambda left, right: (f"answer en What colour is the {left.name}?", left.colour),
-    "name": lambda left, right: (f"answer en What is {left.colour}?", f"a {left.name}"),
+TRAINED = tuple(thing for thing in EVERY_THING if thing.split == "train")
+HELD_OUT = tuple(thing for thing in EVERY_THING if thing.split == "heldout")
+CAPTION = "caption"
+QUESTIONS: dict[str, Callable[[Thing], tuple[str, str]]] = {
+    "left": lambda thing: ("answer en What is on the left?", one(str(thing))),
+    "right": lambda thing: ("answer en What is on the right?", one(str(thing))),
+    "colour": lambda thing: (f"answer en What colour is the {thing.name}?", thing.colour),
+    "name": lambda thing: (f"answer en What is {thing.colour}?", one(thing.name)),
 }
-"""By kind: the prompt about two things, and its answer. `colour` and `name` ask about either side."""
+"""By kind: the question about a thing, and its answer. `colour` and `name` ask about either side."""
+
+KINDS = (CAPTION, *QUESTIONS)
 
 
-def examples(split: Split, seed: int) -> Iterator[Example]:
-    """Without end. Those held out show at least one combination that training does not, and ask about it."""
+def examples(split: Split, seed: int, kinds: Sequence[str] = KINDS) -> Iterator[Example]:
+    """Without end, each of `kinds` as often. Those held out show at least one combination that training does not."""
     rng = np.random.default_rng([seed, split == "heldout"])
     while True:
         asked, other = scene(split, rng)
-        kind = list(PROMPTS)[rng.integers(len(PROMPTS))]
-        yield example(asked, other, kind, rng)
+        yield example(asked, other, kinds[int(rng.integers(len(kinds)))], rng)
 
 
-def scene(split: Split, rng: np.random.Generator) -> tuple[Thing, Thing]:
-    """Two things of different names and colours, the first of the split's own combinations."""
-    own = [thing for thing in EVERY_THING if thing.split == split]
-    asked = own[rng.integers(len(own))]
-    known = [thing for thing in EVERY_THING if split == "heldout" or thing.split == "train"]
+def scene(split: Split, rng: np.random.Generator) -> tuple[Thing, Thing | None]:
+    """A thing of the split's own combinations, and mostly another one of another name and colour."""
+    own, known = (TRAINED, TRAINED) if split == "train" else (HELD_OUT, EVERY_THING)
+    asked = own[int(rng.integers(len(own)))]
+    if rng.random() < ALONE:
+        return asked, None
     others = [thing for thing in known if thing.name != asked.name and thing.colour != asked.colour]
-    return asked, others[rng.integers(len(others))]
+    return asked, others[int(rng.integers(len(others)))]
 
 
-def example(asked: Thing, other: Thing, kind: str, rng: np.random.Generator) -> Example:
-    """A picture of two things, `asked` on the side that the question is about, and else on either."""
+def example(asked: Thing, other: Thing | None, kind: str, rng: np.random.Generator) -> Example:
+    """A picture with `asked` on the side that the question is about, and else on either."""
     asked_left = {"left": True, "right": False}.get(kind, bool(rng.integers(2)))
-    left, right = (asked, other) if asked_left else (other, asked)
-    subjects = (asked, other) if kind in ("colour", "name") else (left, right)
-    return Example(render(left, right, rng), *PROMPTS[kind](*subjects))
+    things = (asked, other) if asked_left else (other, asked)
+    caption = " and ".join(one(str(thing)) for thing in things if thing is not None)
+    prompt, answer = ("caption en", caption) if kind == CAPTION else QUESTIONS[kind](asked)
+    return Example(render(things, rng), things, kind, prompt, answer)
 
 
-def render(left: Thing, right: Thing, rng: np.random.Generator) -> Image.Image:
-    """The two things on dark noise, each somewhere in its half, of a size and shade of its own."""
-    noise = rng.integers(0, 30, (SIDE, SIDE, 1)) + rng.integers(0, 30, 3)
-    picture = Image.fromarray(noise.astype(np.uint8))
+def render(things: tuple[Thing | None, Thing | None], rng: np.random.Generator) -> Image.Image:
+    """Things on dark noise, each somewhere in its half, of a size and shade of its own."""
+    noise = rng.integers(0, 30, (SIDE, SIDE, 1), np.uint8) + rng.integers(0, 30, 3, np.uint8)
+    picture = Image.fromarray(noise)
     pen = ImageDraw.Draw(picture)
-    for thing, start in ((left, 0), (right, SIDE // 2)):
-        size = int(rng.integers(32, 43))
-        x = start + int(rng.integers(2, SIDE // 2 - size - 2))
-        y = int(rng.integers(2, SIDE - size - 2))
+    for thing, start in zip(things, (0, SIDE // 2), strict=True):
+        if thing is None:
+            continue
+        size = int(rng.choice(SIZES))
+        x = start + int(rng.integers(1, SIDE // 2 - size))
+        y = int(rng.integers(1, SIDE - size))
         shade = np.clip(np.array(COLOURS[thing.colour]) + rng.integers(-18, 19, 3), 0, 255)
         draw_thing(pen, thing.name, (x, y, x + size, y + size), (int(shade[0]), int(shade[1]), int(shade[2])))
     return picture
@@ -125,5 +154,15 @@ def draw_thing(
         pen.rectangle((left + third, top, right - third, bottom), fill=colour)
         pen.rectangle((left, top + third, right, bottom - third), fill=colour)
     else:
-        font = ImageFont.load_default(round((bottom - top) * 1.25))
-        pen.text((middle, centre), name, fill=colour, font=font, anchor="mm")
+        pen.text((middle, centre), name, fill=colour, font=digits(bottom - top), anchor="mm", stroke_width=BOLD)
+
+
+@cache
+def digits(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font whose digits are as high as things of this size."""
+    return ImageFont.load_default(round(size * 1.25))
+
+
+def pixels(found: Sequence[Example], side: int) -> np.ndarray:
+    """(examples, side, side, 3) in [-1, 1]: the pictures as a model reads them."""
+    return np.stack([to_pixels(one.picture, side) for one in found])

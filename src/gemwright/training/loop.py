@@ -66,7 +66,7 @@ def train(
     steps_function = _steps_function(run, optimizer, burst, frozen)
     first, last = int(state.step), min(run.steps, until or run.steps)
     trim(folder / "losses.jsonl", first)
-    with _progress() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
+    with progress_bar() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
         report = Report(log, progress, run.tokens_per_step, first, last)
         for steps in groups(run, first, last, burst, save_every):
             state, losses = steps_function(state, _batches(run, data, steps))
@@ -185,7 +185,8 @@ def trim(log: Path, steps: int) -> None:
         log.write_text("".join(lines[:steps]))
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """Steps done, the loss, the speed and the time that is left, on the terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
