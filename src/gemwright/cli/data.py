@@ -22,6 +22,14 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+class ActionName(StrEnum):
+    """What to do about personal data."""
+
+    REDACT = "redact"
+    DROP = "drop"
+    KEEP = "keep"
+
+
 _Input = Annotated[list[str], typer.Option("--input", help="File, folder, pattern or address; may be repeated.")]
 _Output = Annotated[Path, typer.Option("--output", help="JSON lines to write; .gz and .zst are compressed.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
@@ -100,6 +108,24 @@ def decontaminate(
     from gemwright.data.leaks.search import Decontaminate
 
     step = Decontaminate(tuple(against))
+    _one_step((step,), inputs, output, text_field, workers, as_json)
+
+
+@app.command()
+def redact(
+    inputs: _Input,
+    output: _Output,
+    sensitive: Annotated[ActionName, typer.Option(help="Cards, accounts, national ids, keys.")] = ActionName.REDACT,
+    personal: Annotated[ActionName, typer.Option(help="E-mail, phone, network addresses.")] = ActionName.REDACT,
+    text_field: _Field = "text",
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Put the kind's name in the place of personal data, or drop the text."""
+    from gemwright.data.personal.redact import Personal
+    from gemwright.data.pipeline.recipe import Filter
+
+    step = Filter((Personal(sensitive.value, personal.value),), name="redact")
     _one_step((step,), inputs, output, text_field, workers, as_json)
 
 

@@ -38,7 +38,7 @@ class Decontaminate:
       against: files and folders of benchmarks; a file is named after its folder among them, or itself.
       min_words: shorter passages are not looked for: they occur by chance.
       may_change: the share of a passage's words that may be missing or changed. Short ones are borne less:
-        below 10 words all must be there.
+        below 9 words all must be there.
     """
 
     against: tuple[str, ...]
@@ -73,7 +73,7 @@ class Decontaminate:
         return found
 
     def _may_miss(self, words: int) -> float:
-        return 0.5 if words < 10 else int(self.may_change * words) + 0.5 + (words >= 16)
+        return 0.5 if words < 9 else int(self.may_change * words) + 0.5 + (words >= 16)
 
     def _seeded(self, words: Array) -> Array:
         """Places at which a seed of some passage stands."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from gemwright.data.personal.redact import Personal
 from gemwright.data.repeats.exact import Exact
 from gemwright.data.repeats.near import Near
 from gemwright.data.repeats.passages import Passages
@@ -21,6 +22,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "c4_strict": C4,
     "fineweb": FineWeb,
     "self_identification": SelfIdentification,
+    "personal": Personal,
 }
 
 # FineWeb's own order; its language test, which comes first, is asked for by --language.

@@ -122,7 +122,7 @@ def english_words(texts: Sequence[str]) -> Words:
     """The words of texts. White space is no word."""
     vocabulary = _vocabulary()
     if len(vocabulary) > _MOST:
-        _vocabulary.cache_clear()
+        forget_words()
         vocabulary = _vocabulary()
     ids: list[int] = []
     starts = [0]
@@ -131,6 +131,11 @@ def english_words(texts: Sequence[str]) -> Words:
             ids += run
         starts.append(len(ids))
     return Words(np.array(ids, np.int64), np.array(starts, np.int64), vocabulary)
+
+
+def forget_words() -> None:
+    """Give back the memory of all runs seen so far; they are cut anew."""
+    _vocabulary.cache_clear()
 
 
 @functools.lru_cache(maxsize=1)
