@@ -21,6 +21,7 @@ from gemwright.data.pipeline.pieces import (
     sketch_piece,
 )
 from gemwright.data.pipeline.recipe import Recipe
+from gemwright.data.pipeline.report import write_report
 from gemwright.data.pipeline.shards import write_json
 from gemwright.data.reading.files import find_files
 from gemwright.data.step import Global
@@ -39,12 +40,14 @@ class Finished:
     Attributes:
       accounts: of each step, by its name, in order.
       shards: of the documents kept at the end, in order.
+      tokens: by split, if the recipe names a tokenizer.
     """
 
     folder: Path
     files: list[str]
     accounts: dict[str, Account]
     shards: list[Path]
+    tokens: dict[str, int]
 
     def summary(self) -> dict[str, Any]:
         """`in`, `kept`, `dropped` by step and reason, `quarantined` by reason, and the counts of the steps."""
@@ -55,7 +58,8 @@ class Finished:
         total = kept + sum(dropped.values()) + set_aside.total()
         assert read == total, f"{read} records in, {total} accounted for"
         quarantined = dict(sorted(set_aside.items()))
-        return {"in": read, "kept": kept, "dropped": dropped, "quarantined": quarantined, "counts": counts}
+        summary = {"in": read, "kept": kept, "dropped": dropped, "quarantined": quarantined, "counts": counts}
+        return summary | ({"tokens": self.tokens} if self.tokens else {})
 
 
 def run_recipe(
@@ -71,6 +75,8 @@ def run_recipe(
     Args:
       engine: `native` is embedded; `ray` uses the cluster at `address`, or starts one here.
       workers: processes of the native engine.
+
+    The folder then has `summary.json`, `report.html`, a folder for each step and, with a tokenizer, `tokens/`.
 
     Raises:
       FileNotFoundError: if an input has no file.
@@ -89,8 +95,10 @@ def run_recipe(
             before = stage.folder
         assert before is not None
         shards = [path for piece in _names(files) for path in shards_of(before, piece)]
-        finished = Finished(out, files, accounts, shards)
+        tokens = _tokens(recipe, out, before, files, do, progress)
+        finished = Finished(out, files, accounts, shards, tokens)
         write_json(out / "summary.json", finished.summary())
+        write_report(out / "report.html", finished.accounts, tokens)
         return finished
 
 
@@ -114,6 +122,20 @@ def _run_stage(stage: Stage, files: Sequence[str], do: Callable[..., Iterator[st
         whole.add(account_of(stage.folder, name)[0])
     whole.check()
     return whole
+
+
+def _tokens(
+    recipe: Recipe, out: Path, before: Path, files: Sequence[str], do: Callable[..., Iterator[str]], progress: Progress
+) -> dict[str, int]:
+    if recipe.tokenizer is None:
+        return {}
+    from gemwright.data.pipeline.tokens import TokenStage, join_pieces, tokenise_piece
+
+    stage = TokenStage(out / "tokens", before, recipe.tokenizer)
+    names = _names(files)
+    waiting = [Piece(name, file, 0) for name, file in zip(names, files, strict=True) if not stage.is_done(name)]
+    _work(functools.partial(tokenise_piece, stage), waiting, do, progress, "tokens", len(names))
+    return join_pieces(stage, names)
 
 
 def _pieces(stage: Stage, files: Sequence[str]) -> Iterator[Piece]:
