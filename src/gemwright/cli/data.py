@@ -65,6 +65,8 @@ def filter_(
     block: Annotated[
         Path | None, typer.Option(help="File of words and phrases, one a line; texts with one go.")
     ] = None,
+    quality: Annotated[Path | None, typer.Option(help="Model of `gemwright data learn`.")] = None,
+    min_quality: Annotated[float, typer.Option(help="Texts that score lower go.")] = 0.5,
     text_field: _Field = "text",
     workers: _Workers = 1,
     as_json: _Json = False,
@@ -73,10 +75,17 @@ def filter_(
     from gemwright.data.pipeline.recipe import Filter
     from gemwright.data.pipeline.steps import USUAL, rules_of
     from gemwright.data.rules.blocked import BlockList
+    from gemwright.data.rules.learned import Learned
 
     named = [name.strip() for name in rules.split(",") if name.strip()] or list(USUAL)
-    blocked = [BlockList(tuple(block.read_text(encoding="utf-8").split("\n")))] if block else []
-    _one_step((Filter((*rules_of(named, language or []), *blocked)),), inputs, output, text_field, workers, as_json)
+    blocked = (
+        [BlockList(tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))))]
+        if block
+        else []
+    )
+    learned = [Learned(str(quality), "below", min_quality, name="quality")] if quality else []
+    step = Filter((*rules_of(named, language or []), *blocked, *learned))
+    _one_step((step,), inputs, output, text_field, workers, as_json)
 
 
 @app.command()
@@ -109,6 +118,19 @@ def decontaminate(
 
     step = Decontaminate(tuple(against))
     _one_step((step,), inputs, output, text_field, workers, as_json)
+
+
+@app.command()
+def learn(
+    good: Annotated[list[str], typer.Option(help="Files of examples to keep; repeatable.")],
+    bad: Annotated[list[str], typer.Option(help="Files of examples to drop; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Model to write, .npz; `filter --quality` reads it.")],
+) -> None:
+    """Learn to tell good texts from bad ones by examples, and say how well, on a fifth of them held out."""
+    from gemwright.data.rules.learned import learn_from
+
+    held, right = learn_from(good, bad, out)
+    typer.echo(f"{out}: of {held} examples held out, a good one scores above a bad one in {right:.1%} of pairs")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from gemwright.data.rules.c4 import C4
 from gemwright.data.rules.fineweb import FineWeb
 from gemwright.data.rules.gopher import GopherQuality
 from gemwright.data.rules.language import Language
+from gemwright.data.rules.learned import Learned
 from gemwright.data.rules.repetition import GopherRepetition
 from gemwright.data.step import Step
 
@@ -22,6 +23,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "c4_strict": C4,
     "fineweb": FineWeb,
     "self_identification": SelfIdentification,
+    "toxicity": Learned,
     "personal": Personal,
 }
 
