@@ -9,7 +9,7 @@ import pytest
 from gemwright.data.packing import Rows
 from gemwright.data.pipeline.recipe import Filter, Recipe
 from gemwright.data.pipeline.run import run_recipe
-from gemwright.data.pipeline.tokens import Place, trace
+from gemwright.data.pipeline.tokens import Place, streams_by_source, trace
 from gemwright.data.rules.blocked import BlockList
 from gemwright.text.tokenizer import Tokenizer
 
@@ -52,6 +52,12 @@ def test_every_token_is_traced_to_its_document(finished: Path, tiny_tokenizer: T
     assert [places[index] for index in starts] == [Place("d0", "a", 0), Place("d2", "b", 0), Place("d4", "b", 0)]
     with pytest.raises(IndexError, match="the train stream has"):
         trace(finished, "train", len(stream))
+
+
+def test_a_stream_comes_apart_by_source(finished: Path) -> None:
+    streams, whole = streams_by_source(finished), np.load(finished / "tokens" / "train.npy")
+    assert list(streams) == ["a", "b"]
+    assert np.concatenate([streams["a"], streams["b"]]).tolist() == whole.tolist()
 
 
 def test_the_report_tells_what_was_dropped_and_hides_no_markup(finished: Path) -> None:

@@ -95,6 +95,19 @@ def trace(folder: Path, split: Split, index: int) -> Place:
     return Place(table["id"][row].as_py(), table["source"][row].as_py(), index - begin)
 
 
+def streams_by_source(folder: Path, split: Split = "train") -> dict[str, Any]:
+    """The stream of a run taken apart by the documents' sources, as a mixture wants it; held in memory."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "tokens" / f"{split}.parquet")
+    stream = np.load(folder / "tokens" / f"{split}.npy", mmap_mode="r")
+    ends = np.cumsum(table["tokens"].to_numpy())
+    parts: dict[str, list[Any]] = {}
+    for source, begin, end in zip(table["source"].to_pylist(), [0, *ends[:-1]], ends, strict=True):
+        parts.setdefault(source, []).append(stream[begin:end])
+    return {source: np.concatenate(found) for source, found in parts.items()}
+
+
 def _ids(document: Document, tokenizer: Tokenizer) -> Any:
     ids = [tokenizer.bos_id, *tokenizer.encode(document.text), tokenizer.eos_id]
     return np.asarray(ids, _dtype(tokenizer))
