@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemwright.cli import tokenizer
+from gemwright.cli import data, tokenizer
 from gemwright.cli.bench import bench
 from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
@@ -42,6 +42,7 @@ def options(
 for verb in (chat, generate, models, summary, convert, quantize, merge, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

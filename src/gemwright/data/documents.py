@@ -4,9 +4,9 @@ import hashlib
 import json
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Split = Literal["train", "heldout"]
 
@@ -16,12 +16,13 @@ _LIBRARY_SKIPPED = frozenset({"test", "tests", "idle_test", "site-packages", "di
 
 @dataclass(frozen=True)
 class Document:
-    """One text with its origin. `split` says whether it may be trained on."""
+    """One text with its origin. `split` says whether it may be trained on; `more` are a row's other fields."""
 
     id: str
     source: str
     text: str
     split: Split
+    more: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def split_of(document_id: str, one_in: int) -> Split:

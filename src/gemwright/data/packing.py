@@ -83,16 +83,25 @@ class Rows:
         Raises:
           ValueError: if the stream does not fill a row.
         """
-        count = (len(self.stream) - 1) // length
-        if count < 1:
-            raise ValueError(f"{len(self.stream)} tokens do not fill one row of {length}: give more text")
-        wanted = (divmod(number, count) for number in range(step * rows, (step + 1) * rows))
+        wanted = range(step * rows, (step + 1) * rows)
+        return rows_to_batch(np.stack([self.row(number, length) for number in wanted]), self.bos)
+
+    def row(self, number: int, length: int) -> Tokens:
+        """(length + 1,) one row, the `number`-th that is dealt; beyond the last one another epoch begins.
+
+        Raises:
+          ValueError: if the stream does not fill a row.
+        """
         size = len(self.stream)
-        starts = np.array([_starts(self.seed, epoch, count, length, size)[index] for epoch, index in wanted])
-        return rows_to_batch(self.stream[(starts[:, None] + np.arange(length + 1)) % size], self.bos)
+        count = (size - 1) // length
+        if count < 1:
+            raise ValueError(f"{size} tokens do not fill one row of {length}: give more text")
+        epoch, index = divmod(number, count)
+        start = _starts(self.seed, epoch, count, length, size)[index]
+        return self.stream[(start + np.arange(length + 1)) % size]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=32)  # sources of a mixture are read in turn
 def _starts(seed: int, epoch: int, count: int, length: int, size: int) -> Tokens:
     """Where an epoch's rows begin, in its order; later epochs cut the stream, taken as a ring, in other places."""
     rng = np.random.default_rng([seed, epoch])

@@ -1,0 +1,211 @@
+"""`gemwright data`: documents cleaned, deduplicated, decontaminated; one step alone or a whole recipe."""
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:  # the libraries behind these load slowly, and --help needs none of them
+    from gemwright.data.pipeline.recipe import Recipe
+    from gemwright.data.step import Step
+
+app = typer.Typer(name="data", help="Clean documents for training, and account for every one.", no_args_is_help=True)
+
+
+class EngineName(StrEnum):
+    """Where the work is done."""
+
+    NATIVE = "native"
+    RAY = "ray"
+
+
+class ActionName(StrEnum):
+    """What to do about personal data."""
+
+    REDACT = "redact"
+    DROP = "drop"
+    KEEP = "keep"
+
+
+_Input = Annotated[list[str], typer.Option("--input", help="File, folder, pattern or address; may be repeated.")]
+_Output = Annotated[Path, typer.Option("--output", help="JSON lines to write; .gz and .zst are compressed.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+_Field = Annotated[str, typer.Option(help="Field of a row that is its text.")]
+_Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+_Engine = Annotated[EngineName, typer.Option(help="native: this machine; ray: a Ray cluster.")]
+_Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; one is started here if left out.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="FILE.py or FILE.py:FUNCTION that returns a Recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; begun again with the same one, it goes on.")],
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="Instead of the recipe's files.")] = None,
+    engine: _Engine = EngineName.NATIVE,
+    address: _Address = None,
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Carry out a recipe: read, filter, deduplicate, decontaminate, cut into tokens."""
+    from gemwright.data.pipeline.load import load_recipe
+
+    loaded = load_recipe(recipe)
+    _carry_out(loaded.with_inputs(inputs) if inputs else loaded, out, engine, address, workers, as_json)
+
+
+@app.command("filter")
+def filter_(
+    inputs: _Input,
+    output: _Output,
+    rules: Annotated[str, typer.Option(help="Rules in order, with commas between; FineWeb's if left out.")] = "",
+    language: Annotated[list[str] | None, typer.Option(help="Keep this language (en, ko, ...); repeatable.")] = None,
+    block: Annotated[
+        Path | None, typer.Option(help="File of words and phrases, one a line; texts with one go.")
+    ] = None,
+    quality: Annotated[Path | None, typer.Option(help="Model of `gemwright data learn`.")] = None,
+    min_quality: Annotated[float, typer.Option(help="Texts that score lower go.")] = 0.5,
+    text_field: _Field = "text",
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Drop what is no good text."""
+    from gemwright.data.pipeline.recipe import Filter
+    from gemwright.data.pipeline.steps import USUAL, rules_of
+    from gemwright.data.rules.blocked import BlockList
+    from gemwright.data.rules.learned import Learned
+
+    named = [name.strip() for name in rules.split(",") if name.strip()] or list(USUAL)
+    blocked = (
+        [BlockList(tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))))]
+        if block
+        else []
+    )
+    learned = [Learned(str(quality), "below", min_quality, name="quality")] if quality else []
+    step = Filter((*rules_of(named, language or []), *blocked, *learned))
+    _one_step((step,), inputs, output, text_field, workers, as_json)
+
+
+@app.command()
+def dedup(
+    inputs: _Input,
+    output: _Output,
+    kinds: Annotated[str, typer.Option(help="exact, near, passages, recitation: any, in order.")] = "exact,near",
+    text_field: _Field = "text",
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Keep the first of equal and of nearly equal texts; cut passages that come again."""
+    from gemwright.data.pipeline.steps import repeats_of
+
+    steps = repeats_of([name.strip() for name in kinds.split(",") if name.strip()])
+    _one_step(steps, inputs, output, text_field, workers, as_json)
+
+
+@app.command()
+def decontaminate(
+    inputs: _Input,
+    output: _Output,
+    against: Annotated[list[str], typer.Option(help="Benchmark file, folder, or folder of them; repeatable.")],
+    text_field: _Field = "text",
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Drop texts that hold items of benchmarks, also with some words changed."""
+    from gemwright.data.leaks.search import Decontaminate
+
+    step = Decontaminate(tuple(against))
+    _one_step((step,), inputs, output, text_field, workers, as_json)
+
+
+@app.command()
+def learn(
+    good: Annotated[list[str], typer.Option(help="Files of examples to keep; repeatable.")],
+    bad: Annotated[list[str], typer.Option(help="Files of examples to drop; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Model to write, .npz; `filter --quality` reads it.")],
+) -> None:
+    """Learn to tell good texts from bad ones by examples, and say how well, on a fifth of them held out."""
+    from gemwright.data.rules.learned import learn_from
+
+    held, right = learn_from(good, bad, out)
+    typer.echo(f"{out}: of {held} examples held out, a good one scores above a bad one in {right:.1%} of pairs")
+
+
+@app.command()
+def redact(
+    inputs: _Input,
+    output: _Output,
+    sensitive: Annotated[ActionName, typer.Option(help="Cards, accounts, national ids, keys.")] = ActionName.REDACT,
+    personal: Annotated[ActionName, typer.Option(help="E-mail, phone, network addresses.")] = ActionName.REDACT,
+    text_field: _Field = "text",
+    workers: _Workers = 1,
+    as_json: _Json = False,
+) -> None:
+    """Put the kind's name in the place of personal data, or drop the text."""
+    from gemwright.data.personal.redact import Personal
+    from gemwright.data.pipeline.recipe import Filter
+
+    step = Filter((Personal(sensitive.value, personal.value),), name="redact")
+    _one_step((step,), inputs, output, text_field, workers, as_json)
+
+
+def _one_step(
+    steps: "Sequence[Step]", inputs: list[str], output: Path, field: str, workers: int, as_json: bool
+) -> None:
+    """Run steps in a folder beside the output, which goes when the output is there."""
+    import shutil
+
+    from gemwright.data.pipeline.export import export_quarantine, export_rows
+    from gemwright.data.pipeline.recipe import Recipe
+    from gemwright.data.pipeline.run import run_recipe
+    from gemwright.data.reading.files import find_files
+
+    recipe = Recipe(tuple(inputs), tuple(steps), text_field=field)
+    folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(find_files(inputs))[:12]}")
+    finished = run_recipe(recipe, folder, workers=workers)
+    export_rows(finished.shards, output)
+    export_quarantine(folder, output.with_name(output.name + ".quarantine.jsonl"))
+    shutil.rmtree(folder)
+    _show(finished.summary(), as_json)
+
+
+def _carry_out(
+    recipe: "Recipe", out: Path, engine: EngineName, address: str | None, workers: int, as_json: bool
+) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gemwright.data.pipeline.run import run_recipe
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        finished = run_recipe(recipe, out, engine.value, workers, address, progress)
+    _show(finished.summary(), as_json)
+
+
+def _show(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("documents")
+    table.add_column("", justify="right")
+    table.add_row("in", f"{summary['in']:,}")
+    for part in ("dropped", "quarantined"):
+        for reason, count in summary[part].items():
+            table.add_row(f"  {part}: {reason}", f"{count:,}")
+    table.add_row("kept", f"{summary['kept']:,}")
+    for name, count in summary["counts"].items():
+        table.add_row(f"  ({name})", f"{count:,}")
+    Console().print(table)

@@ -1,0 +1,171 @@
+"""One piece of one step: documents in, shards and an account out. Done again, it gives the same files."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemwright.data.documents import Document
+from gemwright.data.pipeline.account import Account
+from gemwright.data.pipeline.recipe import Recipe
+from gemwright.data.pipeline.shards import ShardWriter, read_shard, write_json, write_rows, write_whole
+from gemwright.data.reading.quarantined import Quarantined
+from gemwright.data.reading.read import origin_of, read_documents
+from gemwright.data.step import Arrays, Global, Sketch, Step
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step's place on disk.
+
+    Attributes:
+      folder: holds pieces/ (accounts, each the sign that its piece is done), shards/, sketches/, quarantine/.
+      before: the stage whose shards this one reads; None reads the recipe's files.
+    """
+
+    folder: Path
+    step: Step
+    recipe: Recipe
+    before: Path | None
+
+    def is_done(self, piece: str) -> bool:
+        return (self.folder / "pieces" / f"{piece}.json").exists()
+
+    def is_sketched(self, piece: str) -> bool:
+        return (self.folder / "sketches" / f"{piece}.npz").exists()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file of the recipe, or what came of it in the stage before.
+
+    Attributes:
+      name: a number, in the files' order.
+      file: the recipe's file.
+      first: number of its first document among all that come into the step.
+    """
+
+    name: str
+    file: str
+    first: int
+
+    def to_text(self) -> str:
+        return json.dumps([self.name, self.file, self.first])
+
+    @classmethod
+    def from_text(cls, text: str) -> "Piece":
+        return cls(*json.loads(text))
+
+
+def account_of(folder: Path, piece: str) -> tuple[Account, list[str]]:
+    """A finished piece's account and the names of its shards."""
+    row = json.loads((folder / "pieces" / f"{piece}.json").read_text(encoding="utf-8"))
+    return Account.from_json(row["account"]), row["shards"]
+
+
+def shards_of(folder: Path, piece: str) -> Iterator[Path]:
+    for name in account_of(folder, piece)[1]:
+        yield folder / "shards" / name
+
+
+def sketch_piece(stage: Stage, text: str) -> str:
+    """Write what the decision needs to know of a piece."""
+    piece, step = Piece.from_text(text), stage.step
+    assert isinstance(step, Global)
+    parts: list[Arrays] = []
+    first = piece.first
+    for batch in _batches(_documents(stage, piece), stage.recipe.batch):
+        documents = [d for d in batch if isinstance(d, Document)]
+        parts.append(step.sketch(documents, first))
+        first += len(documents)
+    save_arrays(stage.folder / "sketches" / f"{piece.name}.npz", joined(parts or [step.sketch([], first)]))
+    return piece.name
+
+
+def judge_piece(stage: Stage, text: str) -> str:
+    """Write what is kept of a piece, what could not be read, and the account of both."""
+    piece = Piece.from_text(text)
+    decision = load_arrays(stage.folder / "decision.npz") if isinstance(stage.step, Global) else {}
+    account, broken = Account(), list[Quarantined]()
+    writer = ShardWriter(stage.folder / "shards", piece.name, stage.recipe.shard)
+    first = piece.first
+    for batch in _batches(_documents(stage, piece), stage.recipe.batch):
+        documents = [d for d in batch if isinstance(d, Document)]
+        broken += [d for d in batch if isinstance(d, Quarantined)]
+        _judge(stage.step, documents, first, decision, account, writer)
+        first += len(documents)
+    writer.flush()
+    for record in broken:
+        account.quarantined[record.reason] += record.records
+        account.read += record.records
+    account.check()
+    if broken:
+        write_rows(stage.folder / "quarantine" / f"{piece.name}.jsonl", [record.to_json() for record in broken])
+    entry = {"file": piece.file, "account": account.to_json(), "shards": writer.names}
+    write_json(stage.folder / "pieces" / f"{piece.name}.json", entry)
+    return piece.name
+
+
+def _judge(
+    step: Step, documents: list[Document], first: int, decision: Arrays, account: Account, writer: ShardWriter
+) -> None:
+    verdicts = step.judge(documents, first, decision)
+    texts = verdicts.texts or [document.text for document in documents]
+    account.read += len(documents)
+    account.counts.update(verdicts.counts)
+    for document, reason, text in zip(documents, verdicts.reasons, texts, strict=True):
+        if reason is None and text.strip():
+            account.kept += 1
+            writer.add(document if text == document.text else replace(document, text=text))
+        else:
+            account.drop(reason or "nothing left", document.id, document.text)
+
+
+def _documents(stage: Stage, piece: Piece) -> Iterator[Document | Quarantined]:
+    if stage.before is not None:
+        for path in shards_of(stage.before, piece.name):
+            yield from read_shard(path)
+        return
+    recipe = stage.recipe
+    yield from read_documents(origin_of(piece.file, recipe.longest, recipe.text_field, recipe.one_in))
+
+
+def _batches(
+    documents: Iterable[Document | Quarantined], characters: int
+) -> Iterator[Sequence[Document | Quarantined]]:
+    batch: list[Document | Quarantined] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text) if isinstance(document, Document) else 1024
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            values: dict[str, Any] = dict(arrays)
+            np.savez(file, **values)
+
+    write_whole(path, write)
+
+
+def load_arrays(path: Path) -> Arrays:
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def lazy_sketch(path: Path) -> Sketch:
+    load: Callable[[], Arrays] = lambda: load_arrays(path)  # noqa: E731
+    return load

@@ -1,0 +1,93 @@
+"""Documents on disk: Parquet shards and small JSON files that appear whole or not at all."""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gemwright.data.documents import Document
+
+_ROWS = 256  # documents read at a time
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then put it in place at once, on the disk for good."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda partial: _write_text(partial, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines."""
+    write_whole(
+        path, lambda partial: _write_text(partial, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    )
+
+
+def write_shard(path: Path, documents: list[Document]) -> None:
+    """Columns id, source, split, text, and `more`, the other fields as JSON."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "id": pa.array([d.id for d in documents], pa.string()),
+            "source": pa.array([d.source for d in documents], pa.string()),
+            "split": pa.array([d.split for d in documents], pa.string()),
+            "text": pa.array([d.text for d in documents], pa.large_string()),
+            "more": pa.array(
+                [json.dumps(d.more, ensure_ascii=False, default=str) for d in documents], pa.large_string()
+            ),
+        }
+    )
+    write_whole(path, lambda partial: pq.write_table(table, partial, compression="zstd", row_group_size=_ROWS))
+
+
+def read_shard(path: Path) -> Iterator[Document]:
+    """The documents of a shard, a few held at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROWS):
+            for row in batch.to_pylist():
+                yield Document(row["id"], row["source"], row["text"], row["split"], json.loads(row["more"]))
+
+
+class ShardWriter:
+    """Puts documents into shards of about `size` characters, named PIECE-000.parquet, PIECE-001.parquet, ..."""
+
+    def __init__(self, folder: Path, piece: str, size: int) -> None:
+        self._folder, self._piece, self._size = folder, piece, size
+        self._held: list[Document] = []
+        self._characters = 0
+        self.names: list[str] = []
+
+    def add(self, document: Document) -> None:
+        self._held.append(document)
+        self._characters += len(document.text)
+        if self._characters >= self._size:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._held:
+            name = f"{self._piece}-{len(self.names):03d}.parquet"
+            write_shard(self._folder / name, self._held)
+            self.names.append(name)
+        self._held, self._characters = [], 0

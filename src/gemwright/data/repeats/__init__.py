@@ -1,0 +1,1 @@
+"""What occurs more than once: whole texts, nearly equal texts, long passages."""

@@ -1,0 +1,45 @@
+"""Which language a text is in, by py3langid, whose model is in its package."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from gemwright.data.rules.batch import Batch, Verdicts
+
+_READ = 1000  # characters; more change no verdict worth the time
+
+
+@dataclass(frozen=True)
+class Language:
+    """Keep texts in some languages.
+
+    Attributes:
+      keep: ISO 639-1 codes.
+      min_probability: a text less certainly in one of them is dropped.
+    """
+
+    keep: tuple[str, ...] = ("en",)
+    min_probability: float = 0.65
+    name: str = "language"
+
+    def __call__(self, batch: Batch) -> Verdicts:
+        return Verdicts([self._one(text) for text in batch.texts])
+
+    def _one(self, text: str) -> str | None:
+        language, probability = language_of(text)
+        if language not in self.keep:
+            return language
+        return None if probability >= self.min_probability else "uncertain"
+
+
+def language_of(text: str) -> tuple[str, float]:
+    """The likeliest language of a text's first 1,000 characters, as an ISO 639-1 code, and its probability."""
+    language, probability = _identifier().classify(text[:_READ])
+    return str(language), float(probability)
+
+
+@functools.lru_cache(maxsize=1)
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

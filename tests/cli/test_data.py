@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.data.rules.test_rules import PROSE
+
+# Daft leaves a pipe of its workers to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+QUESTION = "Janet has sixteen ducks that lay one egg each a day, and she sells every egg for two coins; how many coins?"
+TEXTS = {
+    "prose": PROSE,
+    "again": PROSE,
+    "menu": "Home | About | Contact",
+    "leak": f"{PROSE[::-1]} {QUESTION}",
+    "mail": f"{PROSE[50:]} Write to jane.doe@example.com.",
+}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    lines = [json.dumps({"id": name, "text": text, "url": f"u/{name}"}) for name, text in TEXTS.items()]
+    path.write_text("\n".join([*lines, "{broken"]), encoding="utf-8")
+    return path
+
+
+def written(path: Path) -> dict[str, str]:
+    return {row["id"]: row["text"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+STEPS: dict[str, tuple[list[str], dict[str, int], list[str]]] = {
+    "filter": (["--rules", "c4,gopher_quality"], {"filter/c4:few sentences": 2}, ["prose", "again", "mail"]),
+    "dedup": ([], {"exact/duplicate": 1, "near/near duplicate": 1}, ["prose", "menu", "leak"]),
+    "decontaminate": (["--against", "quiz.jsonl"], {"decontaminate/quiz": 1}, ["prose", "again", "menu", "mail"]),
+    "redact": ([], {}, list(TEXTS)),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_alone_reads_and_writes_rows_and_accounts_for_each(
+    step: str, rows: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, dropped, kept = STEPS[step]
+    monkeypatch.chdir(rows.parent)
+    Path("quiz.jsonl").write_text(json.dumps({"question": QUESTION.upper()}))
+    done = run("data", step, "--input", rows, "--output", "out.jsonl", "--json", *options)
+    assert (done.code, done.err) == (0, "")
+    summary = json.loads(done.out)
+    assert (summary["in"], summary["dropped"], summary["quarantined"]) == (6, dropped, {"not JSON": 1})
+    assert summary["in"] == summary["kept"] + sum(dropped.values()) + 1
+    assert list(written(Path("out.jsonl"))) == kept
+    (broken,) = map(json.loads, Path("out.jsonl.quarantine.jsonl").read_text().splitlines())
+    assert (broken["reason"], broken["place"]) == ("not JSON", "line 6")
+    assert sorted(p.name for p in Path().iterdir() if p.is_dir()) == [], "the working folder is gone"
+
+
+def test_redacted_rows_have_the_kinds_name_in_place(rows: Path, run: Run, tmp_path: Path) -> None:
+    run("data", "redact", "--input", rows, "--output", tmp_path / "out.jsonl")
+    assert written(tmp_path / "out.jsonl")["mail"].endswith("Write to <e-mail>.")
+    assert written(tmp_path / "out.jsonl")["prose"] == PROSE
+
+
+RECIPE = """
+from gemwright.data.pipeline.recipe import Filter, Recipe
+from gemwright.data.pipeline.steps import repeats_of, rules_of
+
+def recipe():
+    return Recipe(("in.jsonl",), (Filter(rules_of(["c4"], ["en"])), *repeats_of(["exact"])))
+
+def wrong():
+    return 3
+"""
+
+
+def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(rows.parent)
+    Path("clean.py").write_text(RECIPE)
+    done = run("data", "run", "clean.py", "--out", "runs/a")
+    assert done.code == 0, done.err
+    assert "exact/duplicate" in done.out
+    again = run("data", "run", "clean.py:recipe", "--out", "runs/a", "--json")
+    assert json.loads(again.out)["kept"] == 2
+    assert json.loads(again.out) == json.loads(Path("runs/a/summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.py", "--out", "x"], "no such recipe"),
+        (["run", "clean.py:wrong", "--out", "x"], "that returns a Recipe"),
+        (["filter", "--input", "none.jsonl", "--output", "o"], "no file to read"),
+        (["filter", "--input", "in.jsonl", "--output", "o", "--rules", "typo"], "'typo': no such rule; there are"),
+        (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", "typo"], "'typo': no such kind of repeat"),
+        (["decontaminate", "--input", "in.jsonl", "--output", "o", "--against", "none"], "no benchmark to read"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str], message: str, rows: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rows.parent)
+    Path("clean.py").write_text(RECIPE)
+    done = run("data", *arguments)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert message in done.err

@@ -1,0 +1,173 @@
+"""A run keeps account of every record, and a killed one goes on without losing or doubling any."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gemwright.data.pipeline.export import export_rows
+from gemwright.data.pipeline.recipe import Filter, Recipe
+from gemwright.data.pipeline.run import run_recipe
+from gemwright.data.pipeline.shards import read_shard
+from gemwright.data.repeats.exact import Exact
+from gemwright.data.repeats.near import Near
+from gemwright.data.repeats.passages import Passages
+from gemwright.data.rules.blocked import BlockList
+
+# Daft leaves a pipe of its workers to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+WORDS = [
+    "stone",
+    "river",
+    "cloud",
+    "amber",
+    "violet",
+    "lantern",
+    "harbour",
+    "meadow",
+    "winter",
+    "copper",
+    "silver",
+    "garden",
+    "thunder",
+    "island",
+    "forest",
+]
+
+
+def text_of(number: int) -> str:
+    import random
+
+    rng = random.Random(number)
+    return " ".join(f"{rng.choice(WORDS)}{rng.randrange(50)}" for _ in range(60))
+
+
+def write_inputs(folder: Path, files: int, rows: int) -> None:
+    """Rows of which one in ten repeats another, one in ten is blocked, and one in ten is no JSON."""
+    folder.mkdir()
+    for file in range(files):
+        lines: list[str] = []
+        for row in range(rows):
+            number = file * rows + row
+            text = {3: text_of(3), 5: "forbidden " + text_of(number)}.get(number % 10, text_of(number))
+            lines.append("{broken" if number % 10 == 7 else json.dumps({"id": f"d{number}", "text": text}))
+        (folder / f"{file}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+
+
+def recipe(folder: Path) -> Recipe:
+    steps = (Filter((BlockList(("forbidden",)),)), Exact(), Near(), Passages(30))
+    return Recipe((str(folder),), steps, shard=20_000, batch=5_000)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs") / "raw"
+    write_inputs(folder, files=6, rows=100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run_recipe(recipe(inputs), out)
+    return out
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """The last step's shards and the summary, byte for byte."""
+    paths = [out / "summary.json", *sorted((out / "03-passages" / "shards").glob("*.parquet"))]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_every_record_is_kept_dropped_or_set_aside(whole: Path) -> None:
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary == {
+        "in": 600,
+        "kept": 600 - 60 - 59 - 60,
+        "dropped": {"filter/block_list:phrase": 60, "exact/duplicate": 59},
+        "quarantined": {"not JSON": 60},
+        "counts": {},
+    }
+    kept = [d.id for path in sorted((whole / "03-passages" / "shards").iterdir()) for d in read_shard(path)]
+    assert kept == [f"d{n}" for n in range(600) if n % 10 not in (5, 7) and (n % 10 != 3 or n == 3)]
+    lines = [line for path in (whole / "00-filter" / "quarantine").iterdir() for line in path.read_text().splitlines()]
+    assert len(lines) == 60
+    assert all(json.loads(line)["reason"] == "not JSON" for line in lines)
+
+
+def test_a_finished_run_is_not_done_again_and_other_inputs_are_refused(whole: Path, inputs: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*.parquet")}
+    run_recipe(recipe(inputs), whole)
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*.parquet")}
+    with pytest.raises(FileExistsError, match="run of another recipe"):
+        run_recipe(Recipe((str(inputs),), (Exact(),)), whole)
+
+
+KILLED = """
+import sys, pathlib
+sys.path.insert(0, {root!r})
+from tests.data.pipeline.test_run import recipe
+from gemwright.data.pipeline.run import run_recipe
+if __name__ == "__main__":
+    run_recipe(recipe(pathlib.Path({inputs!r})), pathlib.Path({out!r}))
+"""
+
+
+def test_a_run_killed_again_and_again_ends_like_one_left_alone(whole: Path, inputs: Path, tmp_path: Path) -> None:
+    """Each try is killed when it has written one file more than the last, wherever it then is."""
+    out, script = tmp_path / "run", tmp_path / "killed.py"
+    script.write_text(KILLED.format(root=str(Path.cwd()), inputs=str(inputs), out=str(out)))
+    kills = 0
+    for more in (1, 3, 6, 5, 4):
+        goal = len(files(out)) + more
+        process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+        while process.poll() is None and len(files(out)) < goal:
+            time.sleep(0.002)
+        if process.poll() is None:
+            kills += 1
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert kills >= 3, "the run was killed while at work, not before or after"
+    run_recipe(recipe(inputs), out)
+    assert content(out) == content(whole)
+    assert not list(out.rglob(".*.parquet.*")), "what was half written is swept away"
+
+
+def files(out: Path) -> list[Path]:
+    return list(out.rglob("*")) if out.exists() else []
+
+
+def test_two_runs_do_not_work_in_one_folder(inputs: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "run"
+    out.mkdir()
+    with (out / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another run is at work"):
+            run_recipe(recipe(inputs), out)
+
+
+def test_kept_documents_are_written_as_rows_with_all_their_fields(tmp_path: Path) -> None:
+    rows = [{"id": f"{n}", "text": f"text {n}", "url": f"u{n}", "tags": ["a", {"b": n}]} for n in range(5)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finished = run_recipe(Recipe((str(tmp_path / "in.jsonl"),)), tmp_path / "run")
+    assert export_rows(finished.shards, tmp_path / "out.jsonl.gz") == 5
+    written = [json.loads(line) for line in gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()]
+    assert [{key: row[key] for key in rows[0]} for row in written] == rows
+
+
+def test_a_failing_worker_says_why_in_words(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a b c"}\n')
+    from gemwright.data.leaks.search import Decontaminate
+
+    with pytest.raises(ValueError, match="no benchmark to read"):
+        run_recipe(Recipe((str(tmp_path / "in.jsonl"),), (Decontaminate((str(tmp_path / "none"),)),)), tmp_path / "run")

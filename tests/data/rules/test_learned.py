@@ -1,0 +1,62 @@
+"""A linear model tells texts apart that differ in their words, and says the same after a trip to disk."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gemwright.data.rules.batch import Batch
+from gemwright.data.rules.learned import Learned, area_under_curve, learn, learn_from, load_model
+from tests.data.rules.test_rules import PROSE
+
+GOOD = ["harbour", "lantern", "meadow", "orchard", "village", "winter", "candle", "bread", "garden", "stone"]
+BAD = ["casino", "bonus", "click", "jackpot", "winner", "cheap", "discount", "offer", "subscribe", "viral"]
+BOTH = ["the", "a", "of", "and", "in", "on", "with", "for", "to", "by"]
+
+
+def examples(count: int, seed: int) -> tuple[list[str], list[bool]]:
+    """Texts of mostly common words; one word in five tells."""
+    rng = random.Random(seed)
+    labels = [n % 2 == 0 for n in range(count)]
+    kinds = [GOOD if label else BAD for label in labels]
+    return [" ".join(rng.choice(k if rng.random() < 0.2 else BOTH) for _ in range(30)) for k in kinds], labels
+
+
+def test_new_texts_are_told_apart_and_the_file_says_the_same(tmp_path: Path) -> None:
+    """The seeds are fixed, so that luck has no part."""
+    model = learn(*examples(200, 0))
+    texts, labels = examples(200, 1)
+    scores = model.scores(texts)
+    assert area_under_curve(scores, np.array(labels)) > 0.98
+    model.save(tmp_path / "quality.npz")
+    np.testing.assert_allclose(load_model(tmp_path / "quality.npz").scores(texts), scores, atol=1e-2)
+    kept = Learned(str(tmp_path / "quality.npz"), "below", 0.5, name="quality")(Batch(texts)).reasons
+    assert np.mean([(reason is None) == label for reason, label in zip(kept, labels, strict=True)]) > 0.95
+
+
+def test_files_of_examples_make_a_model(tmp_path: Path) -> None:
+    texts, labels = examples(200, 0)
+    for name, wanted in (("good", True), ("bad", False)):
+        (tmp_path / name).mkdir()
+        for n, (text, label) in enumerate(zip(texts, labels, strict=True)):
+            if label == wanted:
+                (tmp_path / name / f"{n}.txt").write_text(text)
+    held, right = learn_from([str(tmp_path / "good")], [str(tmp_path / "bad")], tmp_path / "m.npz")
+    assert 20 < held < 60
+    assert right > 0.9
+    with pytest.raises(ValueError, match="too few to learn"):
+        learn_from([str(tmp_path / "good" / "0.txt")], [str(tmp_path / "bad" / "1.txt")], tmp_path / "m.npz")
+
+
+def test_the_model_in_the_package_finds_abuse_and_bears_prose() -> None:
+    rude = "You are a stupid worthless idiot, shut your fucking mouth you piece of shit."
+    assert Learned()(Batch([PROSE, rude, PROSE + " " + rude])).reasons[:2] == [None, "score above 0.9"]
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", other=np.zeros(3))
+    with pytest.raises(ValueError, match="expected a model written by `gemwright data learn`"):
+        load_model(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="examples of both labels"):
+        learn(["a", "b"], [True, True])
