@@ -11,9 +11,11 @@ from gemwright.cli import tokenizer
 from gemwright.cli.bench import bench
 from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
+from gemwright.cli.embed import embed
 from gemwright.cli.generate import generate
 from gemwright.cli.models import models
 from gemwright.cli.quantize import quantize
+from gemwright.cli.shield import shield
 from gemwright.cli.summary import summary
 
 
@@ -38,7 +40,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, models, summary, convert, quantize, bench):
+for verb in (chat, generate, embed, shield, models, summary, convert, quantize, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend_in_order, rms_norm, rotate, rotation
+from gemwright.core.ops import rms_norm, rotate, rotation
 from gemwright.core.weights import Weight, lookup, project, project_each
 from gemwright.models.gemma import MLP, Step
 
@@ -97,11 +97,14 @@ PRESETS: dict[str, Config] = {
 # ----------------------------------------------------------------------------------------- parts
 
 
-def steps(config: Config, positions: jax.Array, segments: jax.Array | None = None) -> tuple[Step, Step]:
+def steps(
+    config: Config, positions: jax.Array, segments: jax.Array | None = None, both_ways: bool = False
+) -> tuple[Step, Step]:
     """What layers with a window share, and what those that see everything do: each kind turns by a base of its own."""
     near = rotation(positions, config.head_dim, config.local_rope_base)
     far = rotation(positions.astype(jnp.float32) / config.rope_factor, config.head_dim, config.rope_base)
-    return Step(positions, near, segments), Step(positions, far, segments)
+    local, whole = (Step(positions, turned, segments, both_ways=both_ways) for turned in (near, far))
+    return local, whole
 
 
 @module
@@ -135,7 +138,7 @@ class Attention:
         queries = rotate(queries, step.rotation) * config.query_scale
         keys = rotate(keys, step.rotation)
         if cache is None:
-            mixed = attend_in_order(queries, keys, values, step.visible(window), None)
+            mixed = step.attend(queries, keys, values, window, None)
         else:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, None)
         return project(mixed, self.output, inputs=2), cache
@@ -193,8 +196,13 @@ class Gemma3:
         """Arguments and results are those of `Gemma`."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        local, whole = steps(config, positions, segments)
-        x = self.embed(tokens, config)
+        return self.run(self.embed(tokens, config), steps(config, positions, segments), config, cache)
+
+    def run(
+        self, x: jax.Array, shared: tuple[Step, Step], config: Config, cache: tuple[KVCache, ...] | None = None
+    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
+        """`__call__` on (B, T, D) in the place of embedded tokens, with what `steps` gives."""
+        local, whole = shared
         new_cache: list[KVCache] = []
         for index, block in enumerate(self.layers):
             window, held = config.window(index), None if cache is None else cache[index]
