@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gemwright.conversation import Conversation as Conversation
+    from gemwright.embedding import Embedder as Embedder
+    from gemwright.embedding import load_embedder as load_embedder
     from gemwright.model import Completion as Completion
     from gemwright.model import Model as Model
     from gemwright.model import load as load
+    from gemwright.shield import Shield as Shield
     from gemwright.text.chat import Message as Message
 
 _HOMES = {
@@ -21,9 +24,12 @@ _HOMES = {
     "Completion": "gemwright.model",
     "Conversation": "gemwright.conversation",
     "Message": "gemwright.text.chat",
+    "Embedder": "gemwright.embedding",
+    "load_embedder": "gemwright.embedding",
+    "Shield": "gemwright.shield",
 }
 
-__all__ = ["Completion", "Conversation", "Message", "Model", "load"]
+__all__ = ["Completion", "Conversation", "Embedder", "Message", "Model", "Shield", "load", "load_embedder"]
 
 
 def __getattr__(name: str) -> Any:

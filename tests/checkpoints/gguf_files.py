@@ -13,11 +13,12 @@ from sentencepiece import sentencepiece_model_pb2
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.text.tokenizer import Tokenizer
-from tests.checkpoints.conftest import CONFIGS
+from tests.checkpoints.conftest import CONFIGS, GEMMA3
 
 GGUF_CONFIGS = {
     "gemma": CONFIGS["gemma"],
     "gemma2": replace(CONFIGS["gemma2"], query_scale=16**-0.5),  # what llama.cpp computes for heads of 16
+    "gemma3": replace(GEMMA3, query_scale=16**-0.5, num_layers=7, windows=(8, 8, 8, 8, 8, None)),
 }
 K_TYPES = gguf.GGMLQuantizationType
 

@@ -20,7 +20,9 @@ from gemwright.checkpoints.hub import resolve
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.cli.convert import convert
 from gemwright.core.module import abstract, named_leaves
-from gemwright.models.gemma import PRESETS, Config, Gemma, gemma1
+from gemwright.models import gemma3, griffin
+from gemwright.models.family import Config, specs_of
+from gemwright.models.gemma import PRESETS, Gemma, gemma1
 from gemwright.text.tokenizer import Tokenizer
 from tests.checkpoints.conftest import assert_same, logits, sharp_weights
 from tests.checkpoints.gguf_files import GGUF_CONFIGS, K_TYPES, Tensors, model_of, refused, rewrite
@@ -28,7 +30,7 @@ from tests.checkpoints.gguf_files import GGUF_CONFIGS, K_TYPES, Tensors, model_o
 TOKENS = np.arange(24).reshape(2, 12) * 7 % 640
 
 
-@pytest.fixture(params=["gemma", "gemma2"])
+@pytest.fixture(params=["gemma", "gemma2", "gemma3"])
 def config(request: pytest.FixtureRequest) -> Config:
     return GGUF_CONFIGS[request.param]
 
@@ -169,6 +171,61 @@ def test_names_and_metadata_are_llama_cpps(file: Path) -> None:
 def test_every_preset_survives(name: str) -> None:
     metadata = {"general.architecture": PRESETS[name].family, **metadata_of(PRESETS[name])}
     assert config_of(metadata, 256_000) == PRESETS[name]
+
+
+def test_gemma_3_has_names_and_metadata_of_its_own(tmp_path: Path) -> None:
+    save_gguf(tmp_path / "model.gguf", GGUF_CONFIGS["gemma3"], sharp_weights(GGUF_CONFIGS["gemma3"]), kind="f16")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    known = {name for _, name in gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA3, 7).mapping.values()}
+    names = {tensor.name.removesuffix(".weight") for tensor in reader.tensors}
+    assert names <= known
+    assert {"blk.6.attn_q_norm", "blk.6.attn_k_norm", "blk.6.post_ffw_norm"} <= names
+    values = {key: field.contents() for key, field in reader.fields.items()}
+    expected = {
+        "general.architecture": "gemma3",
+        "gemma3.attention.sliding_window": 8,
+        "gemma3.rope.freq_base": 1_000_000.0,
+        "gemma3.rope.scaling.type": "linear",
+        "gemma3.rope.scaling.factor": 8.0,
+        "gemma3.context_length": 131_072,
+    }
+    assert {key: values[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", gemma3.PRESETS)
+def test_every_preset_of_gemma_3_survives(name: str) -> None:
+    metadata = {"general.architecture": "gemma3", **metadata_of(gemma3.PRESETS[name])}
+    assert config_of(metadata, 262_144) == gemma3.PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rope.freq_base_swa", 20_000.0),
+        ("attention.sliding_window_pattern", 4),
+        ("rope.scaling.type", "yarn"),
+        ("final_logit_softcapping", 30.0),
+    ],
+)
+def test_a_gemma_3_that_computes_something_else_is_refused(key: str, value: Any) -> None:
+    metadata = {"general.architecture": "gemma3", **metadata_of(gemma3.PRESETS["gemma3-1b"]), f"gemma3.{key}": value}
+    with pytest.raises(ValueError, match=key):
+        config_of(metadata, 262_144)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("windows", (8, None)), ("local_rope_base", 20_000.0), ("query_scale", 0.3), ("windows", (None,))],
+)
+def test_a_gemma_3_that_llama_cpp_would_not_compute_is_not_written(field: str, value: Any) -> None:
+    with pytest.raises(CheckpointError, match="window" if field == "windows" else field):
+        metadata_of(replace(GGUF_CONFIGS["gemma3"], **{field: value}))
+
+
+def test_families_that_llama_cpp_does_not_know_are_refused(tmp_path: Path) -> None:
+    config = griffin.PRESETS["recurrentgemma-2b"]
+    with pytest.raises(CheckpointError, match=r"recurrent_gemma.*llama.cpp computes no model of this kind"):
+        save_gguf(tmp_path / "model.gguf", config, abstract(specs_of(config), jnp.float32))
 
 
 def test_llama_cpp_scales_27b_by_the_width_a_head_would_have() -> None:

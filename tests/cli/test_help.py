@@ -6,7 +6,20 @@ from typer.testing import CliRunner
 
 from gemwright.cli.main import app
 
-VERBS = ["chat", "generate", "models", "summary", "convert", "quantize", "merge", "bench", "tokenizer", "data"]
+VERBS = [
+    "chat",
+    "generate",
+    "embed",
+    "shield",
+    "models",
+    "summary",
+    "convert",
+    "quantize",
+    "merge",
+    "bench",
+    "tokenizer",
+    "data",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

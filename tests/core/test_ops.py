@@ -133,6 +133,27 @@ def test_attention_in_order_is_attention(length: int, monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 40])
+def test_attention_in_order_is_attention_within_a_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Padding stands before the first row and after the second; its own results nobody reads.
+    monkeypatch.setattr(ops, "_ON_CPU", ops.Blocks(2, 4, 1 << 22))
+    queries, keys, values = (normal(2, 30, heads, 6, seed=heads) for heads in (4, 2, 2))
+    positions = np.stack([np.arange(-5, 25), np.where(np.arange(30) < 26, np.arange(30), -1)]).clip(min=-1)
+    visible = np.asarray(causal(jnp.asarray(positions), jnp.asarray(positions), window))
+    found = attend_in_order(*map(jnp.asarray, (queries, keys, values, visible)), 2.0, window)
+    assert_same(found[positions >= 0], reference.attend(queries, keys, values, visible, 2.0)[positions >= 0])
+
+
+def test_blocks_are_spared_the_keys_before_their_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "_ON_CPU", ops.Blocks(2, 4, 1 << 22))
+    seen: list[int] = []
+    attend_all = ops.attend
+    monkeypatch.setattr(ops, "attend", lambda q, k, *rest: seen.append(k.shape[1]) or attend_all(q, k, *rest))
+    x, visible = jnp.ones((1, 32, 1, 4)), jnp.ones((1, 32, 32), bool)
+    attend_in_order(x, x, x, visible, None, 5)
+    assert seen == [8, 12, 12, 12]
+
+
 def test_what_is_masked_has_no_influence_at_all() -> None:
     queries, keys, values, visible = random_attention(6, 2)
     before = attend(*map(jnp.asarray, (queries, keys, values, visible)), 50.0)

@@ -91,7 +91,7 @@ def test_logits_are_soft_capped_at_30(family: Family) -> None:
 
 @each
 def test_scores_of_attention_are_not_capped(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    def capped(queries: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, cap: float | None) -> jax.Array:
+    def capped(queries: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, *_: Any) -> jax.Array:
         return ops.attend_in_order(queries, keys, values, seen, 5.0)
 
     monkeypatch.setattr(griffin, "attend_in_order", capped)

@@ -1,8 +1,8 @@
 """A model's constants as the metadata of a GGUF file, both ways.
 
-Much is not in the metadata but in llama.cpp itself: every other layer of Gemma 2 slides, the query
-scale follows from the number of layers (`src/llama-model.cpp`). What is written is therefore read
-back first, and refused if another model would come out.
+Much is not in the metadata but in llama.cpp itself: every other layer of Gemma 2 slides and five in six
+of Gemma 3, the query scale follows from the number of layers (`src/llama-model.cpp`). What is written is
+therefore read back first, and refused if another model would come out.
 """
 
 import math
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.gguf_names import TENSOR_NAMES
+from gemwright.checkpoints.gguf_names import ARCHITECTURES
 from gemwright.checkpoints.hf_values import vocabulary
-from gemwright.models.gemma import Config
+from gemwright.models import gemma, gemma3
+
+Config = gemma.Config | gemma3.Config
 
 ARCHITECTURE = "general.architecture"
 
@@ -32,29 +34,35 @@ _SIZES = {
 
 _EPSILON, _ROPE_BASE = "attention.layer_norm_rms_epsilon", "rope.freq_base"
 _WINDOW = "attention.sliding_window"
+_SCALING, _FACTOR = "rope.scaling.type", "rope.scaling.factor"
 _ATTENTION_CAP, _FINAL_CAP = "attn_logit_softcapping", "final_logit_softcapping"
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {_ROPE_BASE: 10_000.0},
     "gemma2": {_ROPE_BASE: 10_000.0, _WINDOW: 4096, _ATTENTION_CAP: 50.0, _FINAL_CAP: 30.0},
+    "gemma3": {_ROPE_BASE: 10_000.0, _FACTOR: 1.0},
 }
-"""What an absent key means to llama.cpp."""
+"""By architecture: what an absent key means to llama.cpp."""
 
-_LAYERS_OF_27B = 46  # by which llama.cpp knows the model whose queries are scaled otherwise
+_LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
+"""By which llama.cpp knows the models whose queries are scaled otherwise."""
+
+_LOCAL_BASE, _PERIOD = 10_000.0, 6
+"""Of Gemma 3's local layers; newer files may say both, older readers do not look."""
 
 
 # ------------------------------------------------------------------------------------------ read
 
 
-def family_of(metadata: Mapping[str, Any]) -> str:
-    """Gemma's family that a file is of.
+def architecture_of(metadata: Mapping[str, Any]) -> str:
+    """llama.cpp's name of the family that a file is of.
 
     Raises:
-      ValueError: if it is of another architecture.
+      ValueError: if it is none of Gemma's.
     """
     found: Any = metadata.get(ARCHITECTURE)
-    if not isinstance(found, str) or found not in TENSOR_NAMES:
-        known = " or ".join(TENSOR_NAMES)
+    if not isinstance(found, str) or found not in _DEFAULTS:
+        known = " or ".join(_DEFAULTS)
         raise ValueError(f"{ARCHITECTURE}: expected {known}, found {found!r}; this architecture is not supported")
     return found
 
@@ -70,19 +78,27 @@ def config_of(metadata: Mapping[str, Any], rows: int) -> Config:
       ValueError: if the model is of another family or computes something else; names the key, what
         was expected and found.
     """
-    family = family_of(metadata)
-    values = {f"{family}.{key}": value for key, value in _DEFAULTS[family].items()} | dict(metadata)
-    constants: dict[str, Any] = {ours: _positive_int(values, f"{family}.{key}") for ours, key in _SIZES.items()}
-    _check_computable(family, values, constants["head_dim"])
-    return Config(
-        family=family,
-        vocab_size=vocabulary(rows),
-        query_scale=_query_scale(family, constants),
-        norm_epsilon=_positive(values, f"{family}.{_EPSILON}"),
-        rope_base=_positive(values, f"{family}.{_ROPE_BASE}"),
-        **constants,
-        **(_gemma2(values) if family == "gemma2" else {}),
-    )
+    architecture = architecture_of(metadata)
+    values = {f"{architecture}.{key}": value for key, value in _DEFAULTS[architecture].items()} | dict(metadata)
+    constants: dict[str, Any] = {ours: _positive_int(values, f"{architecture}.{key}") for ours, key in _SIZES.items()}
+    _check_computable(architecture, values, constants["head_dim"])
+    constants |= {
+        "vocab_size": vocabulary(rows),
+        "query_scale": _query_scale(architecture, constants),
+        "norm_epsilon": _positive(values, f"{architecture}.{_EPSILON}"),
+        "rope_base": _positive(values, f"{architecture}.{_ROPE_BASE}"),
+    }
+    if architecture == "gemma3":
+        return gemma3.Config(**constants, **_gemma3(values))
+    return gemma.Config(family=architecture, **constants, **(_gemma2(values) if architecture == "gemma2" else {}))
+
+
+def _gemma3(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "windows": (*(_positive_int(values, f"gemma3.{_WINDOW}"),) * (_PERIOD - 1), None),
+        "local_rope_base": _LOCAL_BASE,
+        "rope_factor": _positive(values, f"gemma3.{_FACTOR}"),
+    }
 
 
 def _gemma2(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,25 +110,35 @@ def _gemma2(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _query_scale(family: str, constants: Mapping[str, int]) -> float:
+def _query_scale(architecture: str, constants: Mapping[str, int]) -> float:
     """As llama.cpp decides it: it is in no key."""
-    if family == "gemma2" and constants["num_layers"] == _LAYERS_OF_27B:
+    if constants["num_layers"] == _LAYERS_OF_27B.get(architecture):
         return (constants["embed_dim"] // constants["num_heads"]) ** -0.5
     return constants["head_dim"] ** -0.5
 
 
-def _check_computable(family: str, values: Mapping[str, Any], head_dim: int) -> None:
+def _check_computable(architecture: str, values: Mapping[str, Any], head_dim: int) -> None:
     accepted: dict[str, tuple[Any, ...]] = {
         "attention.value_length": (None, head_dim),
         "rope.dimension_count": (None, head_dim),
-        "rope.scaling.type": (None, "none", "linear"),
-        "rope.scaling.factor": (None, 0, 1),
+        _SCALING: (None, "none", "linear"),
         "attention.causal": (None, True),
+        **(_CHECKED_GEMMA3 if architecture == "gemma3" else {_FACTOR: (None, 0, 1)}),
     }
     for key, good in accepted.items():
-        found = values.get(f"{family}.{key}")
+        found = values.get(f"{architecture}.{key}")
         if isinstance(found, np.ndarray) or found not in good:
-            raise ValueError(f"{family}.{key}: expected {good[-1]!r} or none, found {found!r}; this is not computed")
+            raise ValueError(
+                f"{architecture}.{key}: expected {good[-1]!r} or none, found {found!r}; this is not computed"
+            )
+
+
+_CHECKED_GEMMA3: Mapping[str, tuple[Any, ...]] = {
+    "rope.freq_base_swa": (None, _LOCAL_BASE),
+    "attention.sliding_window_pattern": (None, _PERIOD),
+    _ATTENTION_CAP: (None, 0),
+    _FINAL_CAP: (None, 0),
+}
 
 
 def _positive_int(values: Mapping[str, Any], key: str) -> int:
@@ -132,43 +158,50 @@ def _positive(values: Mapping[str, Any], key: str) -> float:
 # ----------------------------------------------------------------------------------------- write
 
 
-def metadata_of(config: Config) -> dict[str, int | float]:
+def metadata_of(config: Config) -> dict[str, int | float | str]:
     """The keys from which llama.cpp makes this model.
 
     Raises:
       CheckpointError: if llama.cpp would compute another one; names the constant.
     """
-    if config.family not in TENSOR_NAMES:
-        raise CheckpointError(f"family {config.family!r}: expected one of {', '.join(TENSOR_NAMES)}")
+    architecture = ARCHITECTURES[config.family]
     keys = {
         "vocab_size": config.vocab_size,
         **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
         "attention.value_length": config.head_dim,
         _EPSILON: config.norm_epsilon,
         _ROPE_BASE: config.rope_base,
-        **(_gemma2_keys(config) if config.family == "gemma2" else {}),
+        **_own_keys(config),
     }
-    metadata = {f"{config.family}.{key}": value for key, value in keys.items()}
-    _check_same(config, config_of({ARCHITECTURE: config.family, **metadata}, config.vocab_size))
+    metadata = {f"{architecture}.{key}": value for key, value in keys.items()}
+    try:
+        read = config_of({ARCHITECTURE: architecture, **metadata}, config.vocab_size)
+    except ValueError as error:
+        raise CheckpointError(f"{error}; such a model has no GGUF form, save it as a Hugging Face folder") from None
+    _check_same(config, read)
     return metadata
 
 
-def _gemma2_keys(config: Config) -> dict[str, int | float]:
-    keys = {
-        _WINDOW: next((window for window in config.windows if window is not None), None),
-        _ATTENTION_CAP: config.attention_cap,
-        _FINAL_CAP: config.final_cap,
-    }
+def _own_keys(config: Config) -> dict[str, int | float | str]:
+    """What is said of one family alone."""
+    window = next((window for window in config.windows if window is not None), None)
+    if isinstance(config, gemma3.Config):
+        scaling = {_SCALING: "linear", _FACTOR: config.rope_factor} if config.rope_factor != 1 else {}
+        keys = {_WINDOW: window, **scaling}
+    elif config.family == "gemma2":
+        keys = {_WINDOW: window, _ATTENTION_CAP: config.attention_cap, _FINAL_CAP: config.final_cap}
+    else:
+        keys = {}
     return {key: value for key, value in keys.items() if value is not None}
 
 
 def _check_same(ours: Config, theirs: Config) -> None:
-    for field in fields(Config):
+    for field in fields(ours):
         mine, computed = (_comparable(config, field.name) for config in (ours, theirs))
         if not _equal(mine, computed):
             raise CheckpointError(
-                f"{field.name}: expected {computed}, which llama.cpp computes for a {ours.family} of these sizes, "
-                f"found {mine}; such a model has no GGUF form, save it as a Hugging Face folder"
+                f"{field.name}: expected {computed}, which llama.cpp computes for a {ARCHITECTURES[ours.family]} of "
+                f"these sizes, found {mine}; such a model has no GGUF form, save it as a Hugging Face folder"
             )
 
 

@@ -29,15 +29,25 @@ _SHARED_NAMES: NameTable = (
     ("layers.*.mlp.down", "blk.*.ffn_down.weight"),
 )
 
+_POST_NORMS: NameTable = (
+    ("layers.*.attention_post_norm", "blk.*.post_attention_norm.weight"),
+    ("layers.*.mlp_post_norm", "blk.*.post_ffw_norm.weight"),
+)
+
 TENSOR_NAMES: Mapping[str, NameTable] = {
     "gemma": _SHARED_NAMES,
-    "gemma2": (
+    "gemma2": (*_SHARED_NAMES, *_POST_NORMS),
+    "gemma3_text": (
         *_SHARED_NAMES,
-        ("layers.*.attention_post_norm", "blk.*.post_attention_norm.weight"),
-        ("layers.*.mlp_post_norm", "blk.*.post_ffw_norm.weight"),
+        *_POST_NORMS,
+        ("layers.*.attention.query_norm", "blk.*.attn_q_norm.weight"),
+        ("layers.*.attention.key_norm", "blk.*.attn_k_norm.weight"),
     ),
 }
-"""By family, which is llama.cpp's architecture too: a weight's name here, and there."""
+"""By family: a weight's name here, and there."""
+
+ARCHITECTURES: Mapping[str, str] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3"}
+"""By family: what llama.cpp calls it."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.gguf_config import config_of, family_of
+from gemwright.checkpoints.gguf_config import Config, architecture_of, config_of
 from gemwright.checkpoints.gguf_header import TensorEntry, read_header
 from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, in_blocks, is_norm
 from gemwright.checkpoints.hf_config import FILE_NAME
@@ -24,7 +24,7 @@ from gemwright.checkpoints.placing import aligned, pieces
 from gemwright.checkpoints.stored import FLOAT32
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
-from gemwright.models.gemma import Config, Gemma
+from gemwright.models.family import specs_of
 
 SUFFIX = ".gguf"
 
@@ -149,11 +149,11 @@ def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
     """The model's constants, and for each of our weights the tensor that it is.
 
     Raises:
-      CheckpointError: if it is no Gemma 1 or 2, or a tensor is missing, has another shape or type,
+      CheckpointError: if it is no Gemma 1, 2 or 3, or a tensor is missing, has another shape or type,
         or is none of this model's.
     """
     config = gguf_config(file)
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
     names = translate(specs, TENSOR_NAMES[config.family])
     for ours, theirs in names.items():
         _check_tensor(file, theirs, stored_shape(specs[ours]))
@@ -167,10 +167,10 @@ def gguf_config(file: GgufFile) -> Config:
     """The model's constants.
 
     Raises:
-      CheckpointError: if it is no Gemma 1 or 2 that is computed; names the key.
+      CheckpointError: if it is no Gemma 1, 2 or 3 that is computed; names the key.
     """
     try:
-        family_of(file.metadata)  # before the embedding is missed in a file that is something else
+        architecture_of(file.metadata)  # before the embedding is missed in a file that is something else
         if EMBEDDING not in file.tensors:
             raise ValueError(f"tensor {EMBEDDING}: expected it in a Gemma, found none")
         return config_of(file.metadata, file.tensors[EMBEDDING].shape[0])

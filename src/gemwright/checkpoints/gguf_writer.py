@@ -11,14 +11,14 @@ import numpy as np
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.folders import check_room, whole_file
 from gemwright.checkpoints.gguf_config import metadata_of
-from gemwright.checkpoints.gguf_names import KINDS, TENSOR_NAMES, gguf_library
+from gemwright.checkpoints.gguf_names import ARCHITECTURES, KINDS, TENSOR_NAMES, gguf_library
 from gemwright.checkpoints.gguf_tokenizer import tokenizer_metadata
 from gemwright.checkpoints.host_weights import HostWeight, host_weights
 from gemwright.checkpoints.load import Progress, check_vocabulary
 from gemwright.checkpoints.placing import pieces
 from gemwright.checkpoints.stored import FLOAT32
+from gemwright.models import gemma, gemma3
 from gemwright.models.family import Config, Decoder
-from gemwright.models.gemma import Config as GemmaConfig
 from gemwright.text.tokenizer import Tokenizer
 
 _LARGEST = float(np.finfo(np.float16).max)  # of a number in F16, and of the scale of a block
@@ -51,15 +51,18 @@ def save_gguf(
     """
     if kind not in KINDS:
         raise CheckpointError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
-    if not isinstance(config, GemmaConfig):
-        raise CheckpointError(f"family {config.family!r}: expected one of {', '.join(TENSOR_NAMES)} for a GGUF file")
+    if not isinstance(config, gemma.Config | gemma3.Config):
+        raise CheckpointError(
+            f"family {config.family!r}: expected one of {', '.join(ARCHITECTURES)}; llama.cpp computes no model of "
+            "this kind, save it as a Hugging Face folder"
+        )
     check_vocabulary(path, config, tokenizer)
     metadata = metadata_of(config) | tokenizer_metadata(tokenizer, config.vocab_size)
     arrays = host_weights(config, weights, TENSOR_NAMES)
     tensors = [_planned(name, weight, KINDS[kind].stored) for name, weight in arrays.items()]
     check_room(path, sum(tensor.size for tensor in tensors))
     with whole_file(path, overwrite=overwrite) as partial:
-        writer = gguf_library().GGUFWriter(partial, config.family)
+        writer = gguf_library().GGUFWriter(partial, ARCHITECTURES[config.family])
         try:
             _add_metadata(writer, path.stem, KINDS[kind].file_type, metadata)
             _write(writer, tensors, progress)

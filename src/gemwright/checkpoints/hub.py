@@ -22,10 +22,12 @@ _PALIGEMMA = tuple(f"3b-{kind}" for kind in ("pt-224", "pt-448", "pt-896", "mix-
 _PALIGEMMA_2 = tuple(
     f"{size}-{kind}" for size in ("3b", "10b", "28b") for kind in ("pt-224", "pt-448", "pt-896", "mix-224", "mix-448")
 )
+_SHIELDGEMMA = ("shieldgemma-2b", "shieldgemma-9b", "shieldgemma-27b")
 _GEMMA_2 = ("2b", "2b-it", "9b", "9b-it", "27b", "27b-it")
 
 ALIASES: dict[str, str] = {
-    **{name: f"google/{name}" for name in (*_GEMMA_1, *_CODEGEMMA, *_RECURRENTGEMMA)},
+    **{name: f"google/{name}" for name in (*_GEMMA_1, *_CODEGEMMA, *_RECURRENTGEMMA, *_SHIELDGEMMA)},
+    "embeddinggemma-300m": "google/embeddinggemma-300m",
     **{f"gemma-2-{size}": f"google/gemma-2-{size}" for size in _GEMMA_2},
     **{f"gemma-3-{size}": f"google/gemma-3-{size}" for size in _GEMMA_3},
     **{f"gemma3-{size}": f"google/gemma-3-{size}" for size in _GEMMA_3},
@@ -57,6 +59,11 @@ _WANTED = (
     "processor_config.json",
     "adapter_config.json",
     "adapter_model.safetensors",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
+    "*_Dense/config.json",
+    "*_Dense/model.safetensors",
 )
 """The files of a repository that are fetched: never a pickle, nor the copies in other formats."""
 

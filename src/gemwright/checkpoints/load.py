@@ -12,11 +12,13 @@ from typing import Any
 import jax
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.flax_gemma import match_gemma
+from gemwright.checkpoints.flax_griffin import is_griffin, match_griffin
 from gemwright.checkpoints.gguf_reader import gguf_file, match_gguf, open_gguf
 from gemwright.checkpoints.gguf_tokenizer import read_tokenizer
 from gemwright.checkpoints.hf_config import is_packed, read_config
 from gemwright.checkpoints.hf_tensors import match_tensors, open_tensors
-from gemwright.checkpoints.orbax import is_flax, match_flax, open_flax
+from gemwright.checkpoints.orbax import FlaxTensors, FlaxWeight, is_flax, open_flax
 from gemwright.checkpoints.packed_reader import read_packed
 from gemwright.checkpoints.placing import place
 from gemwright.checkpoints.stored import StoredWeight, kept_dtype, wanted_dtype
@@ -108,12 +110,16 @@ def _load_packed(folder: Path, dtype: Any, mesh: Any, progress: Progress | None)
 def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight], Tokenizer | None]:
     """The constants, where each weight lies, and the tokenizer."""
     if is_flax(folder):
-        return *match_flax(open_flax(folder)), _optional_tokenizer(folder)
+        return *_match_flax(open_flax(folder)), _optional_tokenizer(folder)
     if path := gguf_file(folder):
         file = open_gguf(path)
         return *match_gguf(file), read_tokenizer(file)
     config = read_config(folder)
     return config, match_tensors(folder, config, open_tensors(folder)), _optional_tokenizer(folder)
+
+
+def _match_flax(tensors: FlaxTensors) -> tuple[Config, Mapping[str, FlaxWeight]]:
+    return match_griffin(tensors) if is_griffin(tensors) else match_gemma(tensors)
 
 
 def _optional_tokenizer(folder: Path) -> Tokenizer | None:

@@ -1,12 +1,7 @@
-"""Google's Flax releases of Gemma 1 and 2: Orbax folders.
+"""Google's Flax releases: what an Orbax folder holds, and our weights in it.
 
-Layout: google-deepmind/gemma `gemma/gm/ckpts/_checkpoint.py` (a tree whose keys may be joined by
-slashes), before b5aef38 `gemma/modules.py` (shapes). Matrices there are (in, out) and ours (out,
-in), so that most are transposed. The size of the model is read from the shapes. Needs the extra
-`orbax`.
-
-Letters: D embedding width, H query heads, G key/value heads, K head size, F width of one MLP
-branch, V vocabulary with its padding.
+Layout: google-deepmind/gemma `gemma/gm/ckpts/_checkpoint.py` (a tree whose keys may be joined by slashes). Which
+tensor is which weight stands in `flax_gemma.py` and `flax_griffin.py`. Needs the extra `orbax`.
 """
 
 import re
@@ -19,53 +14,33 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.hf_tensors import stored_shape
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
-from gemwright.models.gemma import PRESETS, Config, Gemma, gemma1, gemma2
+from gemwright.models.family import Config, specs_of
+
+EMBEDDING = "embedder/input_embedding"
+"""(V, D), V with its padding."""
 
 _MARKERS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a weight lies: which part of a tensor's first axis, if not all, and the order of its axes in ours."""
+class Place:
+    """Where a weight lies.
+
+    Attributes:
+      part: of the tensor's first axis, if not all.
+      order: of its axes in ours.
+      joined: heads are one axis there, and axes of size 1 do not count.
+    """
 
     tensor: str
     part: int | None = None
     order: tuple[int, ...] | None = None
+    joined: bool = False
 
-
-_EMBEDDING = "embedder/input_embedding"  # (V, D)
-
-_PLAIN = {
-    "embedding": _Place(_EMBEDDING),
-    "final_norm": _Place("final_norm/scale"),
-    "layers.*.attention_norm": _Place("layer_*/pre_attention_norm/scale"),
-    "layers.*.attention_post_norm": _Place("layer_*/post_attention_norm/scale"),
-    "layers.*.mlp_norm": _Place("layer_*/pre_ffw_norm/scale"),
-    "layers.*.mlp_post_norm": _Place("layer_*/post_ffw_norm/scale"),
-}
-_OUTPUTS = {
-    "layers.*.attention.output": _Place("layer_*/attn/attn_vec_einsum", order=(2, 0, 1)),  # (H, K, D)
-    "layers.*.mlp.down": _Place("layer_*/mlp/linear", order=(1, 0)),  # (F, D)
-}
-_SPLIT_HEADS = {  # more query heads than key heads
-    "layers.*.attention.query": _Place("layer_*/attn/q_einsum", order=(0, 2, 1)),  # (H, D, K)
-    "layers.*.attention.key": _Place("layer_*/attn/kv_einsum", 0, (0, 2, 1)),  # (2, G, D, K)
-    "layers.*.attention.value": _Place("layer_*/attn/kv_einsum", 1, (0, 2, 1)),
-}
-_JOINED_HEADS = {  # as many
-    f"layers.*.attention.{name}": _Place("layer_*/attn/qkv_einsum", part, (0, 2, 1))  # (3, H, D, K)
-    for part, name in enumerate(("query", "key", "value"))
-}
-_GATE_IN_OUT = {  # (2, D, F)
-    f"layers.*.mlp.{name}": _Place("layer_*/mlp/gating_einsum", part, (1, 0))
-    for part, name in enumerate(("gate", "up"))
-}
-_GATE_OUT_IN = {  # (2, F, D), the releases of Gemma 2 9B and 27B
-    f"layers.*.mlp.{name}": _Place("layer_*/mlp/gating_einsum", part) for part, name in enumerate(("gate", "up"))
-}
 
 # ------------------------------------------------------------------------------------- the folder
 
@@ -170,7 +145,7 @@ class FlaxWeight:
     """One of our weights in an Orbax folder."""
 
     tensors: FlaxTensors
-    place: _Place
+    place: Place
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -181,14 +156,16 @@ class FlaxWeight:
         stored = self.tensors.shapes[self.place.tensor]
         part = stored if self.place.part is None else stored[1:]
         ordered = part if self.place.order is None else tuple(part[axis] for axis in self.place.order)
-        return (vocabulary(ordered[0]), *ordered[1:]) if self.place.tensor == _EMBEDDING else ordered
+        if self.place.joined:
+            return tuple(size for size in ordered if size > 1)
+        return (vocabulary(ordered[0]), *ordered[1:]) if self.place.tensor == EMBEDDING else ordered
 
     def read(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """A view of the tensor."""
         whole = self.tensors.read(self.place.tensor)
         part = whole if self.place.part is None else whole[self.place.part]
         ordered = part if self.place.order is None else part.transpose(self.place.order)
-        return ordered[: shape[0]]  # rows after the vocabulary are padding
+        return ordered.reshape(shape) if self.place.joined else ordered[: shape[0]]  # what follows is padding
 
     def release(self, view: np.ndarray[Any, Any]) -> None:
         """Nothing: it is no mapped file."""
@@ -197,69 +174,47 @@ class FlaxWeight:
         return f"{self.tensors.folder}: tensor {self.place.tensor}"
 
 
-def match_flax(tensors: FlaxTensors) -> tuple[Config, dict[str, FlaxWeight]]:
-    """The model's constants, and the place of each of its weights.
+def match_places(
+    tensors: FlaxTensors, config: Config, places: Mapping[str, Place], left_out: str
+) -> dict[str, FlaxWeight]:
+    """The place of each weight of a model.
+
+    Args:
+      places: by our names, with a star for the number of a layer in both.
+      left_out: a pattern of tensors that are not of this model though they may stand beside it.
 
     Raises:
-      CheckpointError: if the tensors are not those of a Gemma 1 or 2.
+      CheckpointError: if a tensor is missing, has another shape, or is none of this model's.
     """
-    config = _config(tensors)
-    places = _places(tensors, config)
-    specs: dict[str, Spec] = named_leaves(Gemma.specs(config))
-    paths = translate(specs, [(pattern, place.tensor) for pattern, place in places.items()])
-    weights = {
-        name: FlaxWeight(tensors, replace(places[re.sub(r"\.\d+\.", ".*.", name)], tensor=path))
-        for name, path in paths.items()
-    }
-    surplus = sorted(set(tensors.shapes) - set(paths.values()))
-    if surplus:
-        raise CheckpointError(f"{tensors.folder}: tensor {surplus[0]}: expected none of this name in a Gemma 1 or 2")
+    specs: dict[str, Spec] = named_leaves(specs_of(config))
+    present = {name: place for name, place in places.items() if any(_starred(each) == name for each in specs)}
+    paths = translate(specs, [(pattern, place.tensor) for pattern, place in present.items()])
+    weights = {name: FlaxWeight(tensors, replace(present[_starred(name)], tensor=path)) for name, path in paths.items()}
+    known = set(paths.values())
+    for path in sorted(path for path in tensors.shapes if path not in known and not re.match(left_out, path)):
+        raise CheckpointError(f"{tensors.folder}: tensor {path}: expected none of this name in a {config.family}")
     for name, weight in weights.items():
-        _shape(tensors, weight.place.tensor)
-        if weight.shape() != specs[name].shape:
-            raise CheckpointError(
-                f"{weight}: expected {specs[name].shape} in our order of axes, found {weight.shape()}"
-            )
-    return config, weights
+        tensor_shape(tensors, weight.place.tensor)
+        spec = specs[name]
+        expected = tuple(size for size in stored_shape(spec) if size > 1) if weight.place.joined else spec.shape
+        if weight.shape() != expected:
+            raise CheckpointError(f"{weight}: expected {expected} in our order of axes, found {weight.shape()}")
+    return weights
 
 
-def _places(tensors: FlaxTensors, config: Config) -> dict[str, _Place]:
-    joined = "layer_0/attn/qkv_einsum" in tensors.shapes
-    gating, width = _shape(tensors, "layer_0/mlp/gating_einsum", 3), (config.embed_dim, config.mlp_dim)
-    if width[0] == width[1]:
-        raise CheckpointError(f"{tensors.folder}: a model whose MLP is as wide as its embedding can be read two ways")
-    gate = _GATE_OUT_IN if gating[1:] == width[::-1] else _GATE_IN_OUT
-    return {**_PLAIN, **_OUTPUTS, **(_JOINED_HEADS if joined else _SPLIT_HEADS), **gate}
+def _starred(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".*.", name, count=1)
 
 
-def _config(tensors: FlaxTensors) -> Config:
-    """The constants that shapes tell, and the preset's of the same shapes for those they do not."""
-    family = "gemma2" if "layer_0/post_attention_norm/scale" in tensors.shapes else "gemma"
-    sizes = _sizes(tensors)
-    for preset in PRESETS.values():
-        if preset.family == family and all(getattr(preset, name) == size for name, size in sizes.items()):
-            return preset
-    return gemma2(**sizes) if family == "gemma2" else gemma1(**sizes)
-
-
-def _sizes(tensors: FlaxTensors) -> dict[str, int]:
-    rows, embed_dim = _shape(tensors, _EMBEDDING, 2)
-    heads, head_dim, _ = _shape(tensors, "layer_0/attn/attn_vec_einsum", 3)
-    joined = "layer_0/attn/qkv_einsum" in tensors.shapes
-    return {
-        "vocab_size": vocabulary(rows),
-        "embed_dim": embed_dim,
-        "num_layers": len({path.split("/")[0] for path in tensors.shapes if path.startswith("layer_")}),
-        "num_heads": heads,
-        "num_kv_heads": heads if joined else _shape(tensors, "layer_0/attn/kv_einsum", 4)[1],
-        "head_dim": head_dim,
-        "mlp_dim": _shape(tensors, "layer_0/mlp/linear", 2)[0],
-    }
-
-
-def _shape(tensors: FlaxTensors, path: str, axes: int | None = None) -> tuple[int, ...]:
+def tensor_shape(tensors: FlaxTensors, path: str, axes: int | None = None) -> tuple[int, ...]:
+    """A tensor's shape; raises CheckpointError if there is none, or it has another number of axes."""
     shape = tensors.shapes.get(path)
     if shape is None or (axes is not None and len(shape) != axes):
-        expected = "it in a Gemma 1 or 2" if axes is None else f"{axes} axes"
+        expected = "it in a model of these families" if axes is None else f"{axes} axes"
         raise CheckpointError(f"{tensors.folder}: tensor {path}: expected {expected}, found {shape or 'none'}")
     return shape
+
+
+def layer_count(tensors: FlaxTensors, prefix: str) -> int:
+    """How many layers have tensors."""
+    return len({path.split("/")[0] for path in tensors.shapes if path.startswith(prefix)})

@@ -11,10 +11,12 @@ from gemwright.cli import data, tokenizer
 from gemwright.cli.bench import bench
 from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
+from gemwright.cli.embed import embed
 from gemwright.cli.generate import generate
 from gemwright.cli.merge import merge
 from gemwright.cli.models import models
 from gemwright.cli.quantize import quantize
+from gemwright.cli.shield import shield
 from gemwright.cli.summary import summary
 
 
@@ -39,7 +41,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, models, summary, convert, quantize, merge, bench):
+for verb in (chat, generate, embed, shield, models, summary, convert, quantize, merge, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

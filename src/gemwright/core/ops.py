@@ -120,20 +120,29 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.
 
 
 def attend_in_order(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, visible: jax.Array, cap: float | None
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    visible: jax.Array,
+    cap: float | None,
+    window: int | None = None,
 ) -> jax.Array:
     """`attend` among the tokens of one call, none of which sees one that stands after it.
 
-    Blocks of queries are spared the keys behind them: up to 7/16 of the work and of the memory.
-    Arguments and result are those of `attend`, with S = T.
+    Blocks of queries are spared the keys after them, up to 7/16 of the work and of the memory, and those that stand
+    a window before them. Arguments and result are those of `attend`, with S = T.
+
+    Args:
+      window: how many tokens a query sees at most, itself included: none that stands further back is `visible`.
     """
     length = queries.shape[1]
     blocks = _blocks()
     block = max(blocks.smallest, -(-length // blocks.most))
-    parts = [
-        attend(queries[:, start:end], keys[:, :end], values[:, :end], visible[:, start:end, :end], cap)
-        for start, end in ((start, min(start + block, length)) for start in range(0, length, block))
-    ]
+    parts: list[jax.Array] = []
+    for start in range(0, length, block):
+        end, first = min(start + block, length), 0 if window is None else max(0, start + 1 - window)
+        seen = visible[:, start:end, first:end]
+        parts.append(attend(queries[:, start:end], keys[:, first:end], values[:, first:end], seen, cap))
     return jnp.concatenate(parts, axis=1)
 
 

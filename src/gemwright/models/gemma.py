@@ -119,11 +119,12 @@ class Step:
     """What every layer of one call shares.
 
     Attributes:
-      positions: (B, T); -1 marks padding.
+      positions: (B, T); -1 marks padding, which stands before or after a document's tokens.
       rotation: of these positions.
       segments: (B, T) of packed documents that do not see each other, or None.
       prefix: (B,) positions before it all see each other, whatever the window; None where all is causal.
       reach: (B, T) the last position that each token sees, from the beginning of its window; None is its own.
+      both_ways: a token sees those after it too, within the window on either side.
     """
 
     positions: jax.Array
@@ -131,6 +132,7 @@ class Step:
     segments: jax.Array | None = None
     prefix: jax.Array | None = None
     reach: jax.Array | None = None
+    both_ways: bool = False
 
     @staticmethod
     def of(
@@ -138,8 +140,25 @@ class Step:
     ) -> "Step":
         return Step(positions, rotation(positions, config.head_dim, config.rope_base), segments, prefix)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether no token sees one after it."""
+        return self.prefix is None and self.reach is None and not self.both_ways
+
+    def attend(
+        self, queries: jax.Array, keys: jax.Array, values: jax.Array, window: int | None, cap: float | None
+    ) -> jax.Array:
+        """Attention among these tokens."""
+        if self.in_order:
+            return attend_in_order(queries, keys, values, self.visible(window), cap, window)
+        return attend(queries, keys, values, self.visible(window), cap)
+
     def visible(self, window: int | None) -> jax.Array:
+        """(B, T, T): whether a token sees another."""
         seen = causal(self.positions, self.positions, window, self.reach)
+        if self.both_ways:
+            # Whoever sees is seen, but for padding, whose queries nobody reads.
+            seen = seen | seen.swapaxes(1, 2)
         if self.prefix is not None:
             inside = (self.positions >= 0) & (self.positions < self.prefix[:, None])
             seen = seen | (inside[:, :, None] & inside[:, None, :])
@@ -171,13 +190,11 @@ class Attention:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
         queries = rotate(queries, step.rotation) * config.query_scale
         keys = rotate(keys, step.rotation)
-        if step.prefix is not None:
-            mixed = attend(queries, keys, values, step.visible(window), config.attention_cap)
-            cache = None if cache is None else keep(keys, values, step.positions, cache)
-        elif cache is None:
-            mixed = attend_in_order(queries, keys, values, step.visible(window), config.attention_cap)
-        else:
+        if cache is not None and step.in_order:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, config.attention_cap)
+        else:
+            mixed = step.attend(queries, keys, values, window, config.attention_cap)
+            cache = None if cache is None else keep(keys, values, step.positions, cache)
         return project(mixed, self.output, inputs=2), cache
 
 

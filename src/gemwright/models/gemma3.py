@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import KVCache, cached_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import attend, attend_in_order, rms_norm, rotate, rotation
+from gemwright.core.ops import rms_norm, rotate, rotation
 from gemwright.core.weights import Weight, lookup, project, project_each
 from gemwright.models.gemma import MLP, Step
 
@@ -98,12 +98,17 @@ PRESETS: dict[str, Config] = {
 
 
 def steps(
-    config: Config, positions: jax.Array, segments: jax.Array | None = None, reach: jax.Array | None = None
+    config: Config,
+    positions: jax.Array,
+    segments: jax.Array | None = None,
+    reach: jax.Array | None = None,
+    both_ways: bool = False,
 ) -> tuple[Step, Step]:
     """What layers with a window share, and what those that see everything do: each kind turns by a base of its own."""
     near = rotation(positions, config.head_dim, config.local_rope_base)
     far = rotation(positions.astype(jnp.float32) / config.rope_factor, config.head_dim, config.rope_base)
-    return Step(positions, near, segments, reach=reach), Step(positions, far, segments, reach=reach)
+    local, whole = (Step(positions, turned, segments, reach=reach, both_ways=both_ways) for turned in (near, far))
+    return local, whole
 
 
 @module
@@ -136,11 +141,10 @@ class Attention:
         keys = rms_norm(keys, self.key_norm, config.norm_epsilon)
         queries = rotate(queries, step.rotation) * config.query_scale
         keys = rotate(keys, step.rotation)
-        if cache is not None:
-            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, None, step.reach)
+        if cache is None:
+            mixed = step.attend(queries, keys, values, window, None)
         else:
-            attention = attend_in_order if step.reach is None else attend
-            mixed = attention(queries, keys, values, step.visible(window), None)
+            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, None, step.reach)
         return project(mixed, self.output, inputs=2), cache
 
 

@@ -157,7 +157,7 @@ class Attention:
         queries = rotate_half(queries, step.rotation) * config.head_dim**-0.5
         keys = rotate_half(keys, step.rotation)
         if cache is None:
-            mixed = attend_in_order(queries, keys, values, step.visible(config.window), None)
+            mixed = attend_in_order(queries, keys, values, step.visible(config.window), None, config.window)
         else:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, config.window, None)
         return self.output(mixed, inputs=2), cache
