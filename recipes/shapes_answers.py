@@ -127,7 +127,7 @@ def draw_answers(found: Sequence[Answered], side: int, path: Path) -> None:
         right = said == one.answer
         text = said if right else f"{said} (it is {one.answer})"
         pen.text((x, y + 4 * side + 22), text, fill="green" if right else "red", font=font)
-    sheet.quantize(128).save(path, optimize=True)
+    sheet.save(path, optimize=True)
 
 
 def draw_learning(folder: Path) -> None:

@@ -55,7 +55,7 @@ class Thing:
     def split(self) -> Split:
         """Each name misses at most one colour in training, each colour one or two names."""
         name, colour = NAMES.index(self.name), list(COLOURS).index(self.colour)
-        return "heldout" if (7 * name + colour + 4) % 11 == 0 else "train"
+        return "heldout" if (7 * name + colour) % 11 == 0 else "train"
 
     def __str__(self) -> str:
         return f"{self.colour} {self.name}"
@@ -72,20 +72,15 @@ class Example:
     answer: str
 
 
-def one(words: str) -> str:
-    """The words behind `a` or `an`."""
-    return f"an {words}" if words[0] in "aeio8" else f"a {words}"
-
-
 EVERY_THING = tuple(Thing(name, colour) for name in NAMES for colour in COLOURS)
 TRAINED = tuple(thing for thing in EVERY_THING if thing.split == "train")
 HELD_OUT = tuple(thing for thing in EVERY_THING if thing.split == "heldout")
 CAPTION = "caption"
 QUESTIONS: dict[str, Callable[[Thing], tuple[str, str]]] = {
-    "left": lambda thing: ("answer en What is on the left?", one(str(thing))),
-    "right": lambda thing: ("answer en What is on the right?", one(str(thing))),
+    "left": lambda thing: ("answer en What is on the left?", f"a {thing}"),
+    "right": lambda thing: ("answer en What is on the right?", f"a {thing}"),
     "colour": lambda thing: (f"answer en What colour is the {thing.name}?", thing.colour),
-    "name": lambda thing: (f"answer en What is {thing.colour}?", one(thing.name)),
+    "name": lambda thing: (f"answer en What is {thing.colour}?", f"a {thing.name}"),
 }
 """By kind: the question about a thing, and its answer. `colour` and `name` ask about either side."""
 
@@ -114,7 +109,7 @@ def example(asked: Thing, other: Thing | None, kind: str, rng: np.random.Generat
     """A picture with `asked` on the side that the question is about, and else on either."""
     asked_left = {"left": True, "right": False}.get(kind, bool(rng.integers(2)))
     things = (asked, other) if asked_left else (other, asked)
-    caption = " and ".join(one(str(thing)) for thing in things if thing is not None)
+    caption = " and ".join(f"a {thing}" for thing in things if thing is not None)
     prompt, answer = ("caption en", caption) if kind == CAPTION else QUESTIONS[kind](asked)
     return Example(render(things, rng), things, kind, prompt, answer)
 

@@ -72,13 +72,6 @@ def test_answers_are_about_the_thing_asked_for(kind: str) -> None:
     assert found == expected[kind]
 
 
-def test_articles_fit_the_words_behind_them() -> None:
-    left, right = Thing("circle", "orange"), Thing("8", "red")
-    found = example(left, right, "caption", np.random.default_rng(0)).answer
-    assert found in ("an orange circle and a red 8", "a red 8 and an orange circle")
-    assert example(right, left, "name", np.random.default_rng(0)).answer == "an 8"
-
-
 def test_the_caption_of_one_thing_names_it_alone() -> None:
     one = example(Thing("circle", "red"), None, "caption", np.random.default_rng(0))
     assert (one.answer, one.things.count(None)) == ("a red circle", 1)
@@ -161,10 +154,10 @@ def test_the_sheet_of_answers_shows_each_picture_as_the_model_sees_it(tmp_path: 
     found = [(one, one.answer) for one in itertools.islice(examples("heldout", 0), 5)]
     draw_answers(found, 48, tmp_path / "answers.png")
     with Image.open(tmp_path / "answers.png") as sheet:
-        drawn = np.asarray(sheet.convert("RGB")).astype(int)
-    seen = np.asarray(found[4][0].picture.resize((48, 48), Image.Resampling.BICUBIC)).astype(int)
+        drawn = np.asarray(sheet)
+    seen = np.asarray(found[4][0].picture.resize((48, 48), Image.Resampling.BICUBIC))
     place = drawn[256 + 8 + 2 : 256 + 8 + 192 : 4, 8 + 2 : 8 + 192 : 4]  # the first of the second row
-    assert np.abs(place - seen).mean() < 12, "but for the palette of the file"
+    np.testing.assert_array_equal(place, seen)
 
 
 def test_the_recipe_goes_on_where_it_was_interrupted_and_ends_as_if_it_had_not_been(
