@@ -14,7 +14,7 @@ import numpy as np
 
 from gemwright.data.documents import Document
 from gemwright.data.leaks.items import Benchmark, Passage, read_benchmarks
-from gemwright.data.repeats.plain import Array, window_hashes, word_hashes
+from gemwright.data.plain import Array, window_hashes, word_hashes
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays
 
