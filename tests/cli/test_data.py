@@ -105,3 +105,17 @@ def test_mistakes_are_told_in_one_line(
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err
+
+
+def test_small_runs_suggest_a_size_for_a_budget(run: Run, tmp_path: Path) -> None:
+    from tests.data.test_scaling import runs
+
+    path = tmp_path / "runs.jsonl"
+    path.write_text("".join(json.dumps(vars(r)) + "\n" for r in runs(0)))
+    done = run("data", "scaling", path, "--compute", "1e20", "--plot", tmp_path / "law.png", "--json")
+    assert done.code == 0, done.err
+    assert 2e8 < json.loads(done.out)["best"]["parameters"] < 8e8
+    assert (tmp_path / "law.png").stat().st_size > 5000
+    assert "tokens" in run("data", "scaling", path, "--compute", "1e20").out
+    path.write_text("{}")
+    assert "line 1: expected a row with parameters" in run("data", "scaling", path, "--compute", "1").err
