@@ -51,6 +51,8 @@ def test_a_step_alone_reads_and_writes_rows_and_accounts_for_each(
     summary = json.loads(done.out)
     assert (summary["in"], summary["dropped"], summary["quarantined"]) == (6, dropped, {"not JSON": 1})
     assert summary["in"] == summary["kept"] + sum(dropped.values()) + 1
+    leaks = {"quiz": {"items": 1, "too_short": 0, "found": 1, "times": 1}} if step == "decontaminate" else None
+    assert summary.get("benchmarks") == leaks
     assert list(written(Path("out.jsonl"))) == kept
     (broken,) = map(json.loads, Path("out.jsonl.quarantine.jsonl").read_text().splitlines())
     assert (broken["reason"], broken["place"]) == ("not JSON", "line 6")

@@ -164,6 +164,11 @@ def test_kept_documents_are_written_as_rows_with_all_their_fields(tmp_path: Path
     assert [{key: row[key] for key in rows[0]} for row in written] == rows
 
 
+def test_steps_named_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"steps named alike: \['filter'\]"):
+        Recipe(steps=(Filter(), Filter()))
+
+
 def test_a_failing_worker_says_why_in_words(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a b c"}\n')
     from gemwright.data.leaks.search import Decontaminate
