@@ -51,6 +51,8 @@ def test_a_step_alone_reads_and_writes_rows_and_accounts_for_each(
     summary = json.loads(done.out)
     assert (summary["in"], summary["dropped"], summary["quarantined"]) == (6, dropped, {"not JSON": 1})
     assert summary["in"] == summary["kept"] + sum(dropped.values()) + 1
+    leaks = {"quiz": {"items": 1, "too_short": 0, "found": 1, "times": 1}} if step == "decontaminate" else None
+    assert summary.get("benchmarks") == leaks
     assert list(written(Path("out.jsonl"))) == kept
     (broken,) = map(json.loads, Path("out.jsonl.quarantine.jsonl").read_text().splitlines())
     assert (broken["reason"], broken["place"]) == ("not JSON", "line 6")
@@ -105,3 +107,17 @@ def test_mistakes_are_told_in_one_line(
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err
+
+
+def test_small_runs_suggest_a_size_for_a_budget(run: Run, tmp_path: Path) -> None:
+    from tests.data.test_scaling import runs
+
+    path = tmp_path / "runs.jsonl"
+    path.write_text("".join(json.dumps(vars(r)) + "\n" for r in runs(0)))
+    done = run("data", "scaling", path, "--compute", "1e20", "--plot", tmp_path / "law.png", "--json")
+    assert done.code == 0, done.err
+    assert 2e8 < json.loads(done.out)["best"]["parameters"] < 8e8
+    assert (tmp_path / "law.png").stat().st_size > 5000
+    assert "tokens" in run("data", "scaling", path, "--compute", "1e20").out
+    path.write_text("{}")
+    assert "line 1: expected a row with parameters" in run("data", "scaling", path, "--compute", "1").err

@@ -151,6 +151,31 @@ def redact(
     _one_step((step,), inputs, output, text_field, workers, as_json)
 
 
+@app.command()
+def scaling(
+    runs: Annotated[Path, typer.Argument(help="JSON lines: parameters, tokens and loss of small runs.")],
+    compute: Annotated[float, typer.Option(help="Floating-point operations to spend, such as 1e20.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw loss by size into this image.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Fit a law of loss to small runs; suggest the size and the tokens for a budget."""
+    from gemwright.data import scaling as law_of
+
+    found = law_of.read_runs(runs)
+    law = law_of.fit(found)
+    best = law.best(compute)
+    if plot is not None:
+        law_of.plot(plot, found, law, compute)
+    if as_json:
+        typer.echo(json.dumps({"law": vars(law), "best": vars(best)}, indent=2))
+        return
+    powers = f"{law.a_scale:.4g}/N^{law.a:.3f} + {law.b_scale:.4g}/D^{law.b:.3f}"
+    typer.echo(f"loss = {law.floor:.3f} + {powers}; its own runs within {law.error:.2%}")
+    per = best.tokens / best.parameters
+    typer.echo(f"{compute:.3g} operations: {best.parameters:.4g} parameters, {best.tokens:.4g} tokens ({per:.0f} each)")
+    typer.echo(f"expected loss {best.loss:.3f}; the further the budget from the runs, the less sure")
+
+
 def _one_step(
     steps: "Sequence[Step]", inputs: list[str], output: Path, field: str, workers: int, as_json: bool
 ) -> None:

@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,37 +110,38 @@ def test_a_finished_run_is_not_done_again_and_other_inputs_are_refused(whole: Pa
 
 
 KILLED = """
-import sys, pathlib
+import os, pathlib, signal, sys
 sys.path.insert(0, {root!r})
 from tests.data.pipeline.test_run import recipe
 from gemwright.data.pipeline.run import run_recipe
-if __name__ == "__main__":
-    run_recipe(recipe(pathlib.Path({inputs!r})), pathlib.Path({out!r}))
+
+countdown, put = int(sys.argv[1]), pathlib.Path.replace
+
+def replace(self, target):
+    global countdown
+    countdown -= 1
+    if countdown == 0:
+        os.kill(os.getpid(), signal.SIGKILL)  # the file is written and not yet in place
+    put(self, target)
+    if countdown == 1 and sys.argv[2] == "after":
+        os.kill(os.getpid(), signal.SIGKILL)  # in place, and what follows from it not yet done
+
+pathlib.Path.replace = replace
+run_recipe(recipe(pathlib.Path({inputs!r})), pathlib.Path({out!r}))
 """
 
 
 def test_a_run_killed_again_and_again_ends_like_one_left_alone(whole: Path, inputs: Path, tmp_path: Path) -> None:
-    """Each try is killed when it has written one file more than the last, wherever it then is."""
+    """A try is killed at a file it writes: nothing of its process gets to tidy up."""
     out, script = tmp_path / "run", tmp_path / "killed.py"
     script.write_text(KILLED.format(root=str(Path.cwd()), inputs=str(inputs), out=str(out)))
-    kills = 0
-    for more in (1, 3, 6, 5, 4):
-        goal = len(files(out)) + more
-        process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
-        while process.poll() is None and len(files(out)) < goal:
-            time.sleep(0.002)
-        if process.poll() is None:
-            kills += 1
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert kills >= 3, "the run was killed while at work, not before or after"
+    for file, moment in ((2, "before"), (9, "after"), (14, "before"), (13, "after"), (16, "before")):
+        killed = subprocess.run([sys.executable, str(script), str(file), moment])
+        assert killed.returncode == -signal.SIGKILL
+    assert list(out.rglob(".*.*.*")), "something was left half written"
     run_recipe(recipe(inputs), out)
     assert content(out) == content(whole)
     assert not list(out.rglob(".*.parquet.*")), "what was half written is swept away"
-
-
-def files(out: Path) -> list[Path]:
-    return list(out.rglob("*")) if out.exists() else []
 
 
 def test_two_runs_do_not_work_in_one_folder(inputs: Path, tmp_path: Path) -> None:
@@ -163,6 +162,11 @@ def test_kept_documents_are_written_as_rows_with_all_their_fields(tmp_path: Path
     assert export_rows(finished.shards, tmp_path / "out.jsonl.gz") == 5
     written = [json.loads(line) for line in gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()]
     assert [{key: row[key] for key in rows[0]} for row in written] == rows
+
+
+def test_steps_named_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"steps named alike: \['filter'\]"):
+        Recipe(steps=(Filter(), Filter()))
 
 
 def test_a_failing_worker_says_why_in_words(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from benchmarks.planted import edited
 from gemwright.data.documents import Document
+from gemwright.data.plain import window_hashes, word_hashes, word_spans
 from gemwright.data.repeats.exact import Exact
 from gemwright.data.repeats.near import Near
 from gemwright.data.repeats.passages import Passages
-from gemwright.data.repeats.plain import window_hashes, word_hashes, word_spans
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays, Global
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gemwright.data.plain import Array, word_hashes
 from gemwright.data.reading.files import open_file, plain_name
-from gemwright.data.repeats.plain import Array, word_hashes
 
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 _NO_DATA = ("LICENSE", "LICENCE", "README", "NOTICE")

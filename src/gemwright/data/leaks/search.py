@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from gemwright.data.documents import Document
+from gemwright.data.leaks.contamination import count_name
 from gemwright.data.leaks.items import Benchmark, Passage, read_benchmarks
-from gemwright.data.repeats.plain import Array, window_hashes, word_hashes
+from gemwright.data.plain import Array, window_hashes, word_hashes
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays
 
@@ -53,7 +54,7 @@ class Decontaminate:
             found = self.find(document.text)
             names = sorted({one.passage.benchmark for one in found})
             for one in {(one.passage.benchmark, one.passage.item) for one in found}:
-                counts[f"leak of {one[0]} item {one[1]}"] += 1
+                counts[count_name(*one)] += 1
             reasons.append("+".join(names) if names else None)
         return Verdicts(reasons, None, counts)
 

@@ -32,6 +32,10 @@ class Account:
         if len(held) < _SAMPLES:
             held.append({"id": id, "text": text[:_SHOWN]})
 
+    def set_aside(self, reason: str, records: int) -> None:
+        self.read += records
+        self.quarantined[reason] += records
+
     def add(self, other: "Account") -> None:
         """Take in the counts of another piece of the same step."""
         self.read, self.kept = self.read + other.read, self.kept + other.kept

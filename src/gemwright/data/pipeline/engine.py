@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+from gemwright.data.rules.batch import Rule, judge
+
 Engine = Literal["native", "ray"]
 Work = Callable[[str], str]
 
@@ -29,11 +31,33 @@ def run_work(work: Work, pieces: Sequence[str], engine: Engine, workers: int, ad
     table = daft.from_pydict({"piece": list(pieces)})
     table = table.into_partitions(len(pieces)) if engine == "ray" else table.into_batches(1)
     call = _worker(daft, work, engine, workers)
-    for row in table.select(call(daft.col("piece")).alias("done")).iter_rows():
-        done = json.loads(row["done"])
-        if "error" in done:
-            raise ValueError(done["error"])
-        yield done["result"]
+    rows = table.select(call(daft.col("piece")).alias("done")).iter_rows()
+    try:
+        for row in rows:
+            done = json.loads(row["done"])
+            if "error" in done:
+                raise ValueError(done["error"])
+            yield done["result"]
+    except RuntimeError as error:  # a worker that died, for want of memory or by a defect
+        raise ChildProcessError(f"a worker failed: {str(error).strip()}") from error
+
+
+def rules_for_daft(rules: Sequence[Rule]) -> Any:
+    """The rules as a Daft function of a column of texts: gives for each why it is dropped, or null.
+
+    table.where(rules_for_daft(rules)(daft.col("text")).is_null())
+    """
+    daft = _daft_module()
+
+    def reasons(texts: Any) -> list[str | None]:
+        return _reasons(rules, texts.to_pylist())
+
+    return daft.func.batch(return_dtype=daft.DataType.string())(reasons)
+
+
+def _reasons(rules: Sequence[Rule], texts: Sequence[str | None]) -> list[str | None]:
+    with _turn:
+        return judge(rules, [text or "" for text in texts]).reasons
 
 
 def _worker(daft: Any, work: Work, engine: Engine, workers: int) -> Callable[[Any], Any]:
@@ -66,16 +90,21 @@ def _guarded(work: Work, piece: str) -> str:
         return json.dumps({"error": f"{type(error).__name__}: {error}" if not str(error) else str(error)})
 
 
-@functools.lru_cache(maxsize=1)
-def _daft(engine: Engine, address: str | None) -> Any:
+def _daft_module() -> Any:
     os.environ.setdefault("DO_NOT_TRACK", "1")  # no report to anyone of what runs here
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     import daft
 
+    return daft
+
+
+@functools.lru_cache(maxsize=1)
+def _daft(engine: Engine, address: str | None) -> Any:
+    daft = _daft_module()
     try:
         if engine == "ray":
             daft.set_runner_ray(address=address)
-        else:
+        elif daft.get_or_infer_runner_type() != "native":
             daft.set_runner_native()
     except Exception as error:  # the engine's own class of errors
         raise ValueError(f"cannot run on {engine}: {error}; a process keeps its first engine") from None

@@ -11,7 +11,7 @@ import numpy as np
 from gemwright.data.documents import Document
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.recipe import Recipe
-from gemwright.data.pipeline.shards import ShardWriter, read_shard, write_json, write_rows, write_whole
+from gemwright.data.pipeline.shards import RowWriter, ShardWriter, read_shard, write_json, write_whole
 from gemwright.data.reading.quarantined import Quarantined
 from gemwright.data.reading.read import origin_of, read_documents
 from gemwright.data.step import Arrays, Global, Sketch, Step
@@ -89,21 +89,21 @@ def judge_piece(stage: Stage, text: str) -> str:
     """Write what is kept of a piece, what could not be read, and the account of both."""
     piece = Piece.from_text(text)
     decision = load_arrays(stage.folder / "decision.npz") if isinstance(stage.step, Global) else {}
-    account, broken = Account(), list[Quarantined]()
+    account = Account()
     writer = ShardWriter(stage.folder / "shards", piece.name, stage.recipe.shard)
+    quarantine = RowWriter(stage.folder / "quarantine" / f"{piece.name}.jsonl")
     first = piece.first
     for batch in _batches(_documents(stage, piece), stage.recipe.batch):
         documents = [d for d in batch if isinstance(d, Document)]
-        broken += [d for d in batch if isinstance(d, Quarantined)]
         _judge(stage.step, documents, first, decision, account, writer)
         first += len(documents)
+        for record in batch:
+            if isinstance(record, Quarantined):
+                account.set_aside(record.reason, record.records)
+                quarantine.add(record.to_json())
     writer.flush()
-    for record in broken:
-        account.quarantined[record.reason] += record.records
-        account.read += record.records
+    quarantine.close()
     account.check()
-    if broken:
-        write_rows(stage.folder / "quarantine" / f"{piece.name}.jsonl", [record.to_json() for record in broken])
     entry = {"file": piece.file, "account": account.to_json(), "shards": writer.names}
     write_json(stage.folder / "pieces" / f"{piece.name}.json", entry)
     return piece.name
@@ -140,7 +140,7 @@ def _batches(
     size = 0
     for document in documents:
         batch.append(document)
-        size += len(document.text) if isinstance(document, Document) else 1024
+        size += len(document.text) if isinstance(document, Document) else len(document.data)
         if size >= characters:
             yield batch
             batch, size = [], 0

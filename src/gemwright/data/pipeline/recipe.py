@@ -45,6 +45,13 @@ class Recipe:
     shard: int = 32 << 20
     batch: int = 1 << 20
 
+    def __post_init__(self) -> None:
+        names = [step.name for step in self.steps]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(
+                f"steps named alike: {sorted(twice)}; give each a name of its own, as in Filter(..., name='web')"
+            )
+
     @property
     def all_steps(self) -> tuple[Step, ...]:
         """The steps, with one that only reads before a first one that must see all documents."""

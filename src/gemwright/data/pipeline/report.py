@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 
+from gemwright.data.leaks.contamination import Contamination, count_name
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.shards import write_whole
 
@@ -17,9 +18,11 @@ td.b { width: 40% } details { margin: .3rem 0 } pre { white-space: pre-wrap; bac
 """
 
 
-def write_report(path: Path, accounts: Mapping[str, Account], tokens: Mapping[str, int]) -> None:
+def write_report(
+    path: Path, accounts: Mapping[str, Account], tokens: Mapping[str, int], leaks: Mapping[str, Contamination]
+) -> None:
     """What came in, what each step kept and dropped, with samples, and what could not be read."""
-    page = "\n".join(_page(accounts, tokens))
+    page = "\n".join(_page(accounts, tokens, leaks))
     write_whole(path, lambda partial: _write(partial, page))
 
 
@@ -27,7 +30,9 @@ def _write(path: Path, page: str) -> None:
     path.write_text(page, encoding="utf-8")
 
 
-def _page(accounts: Mapping[str, Account], tokens: Mapping[str, int]) -> Iterator[str]:
+def _page(
+    accounts: Mapping[str, Account], tokens: Mapping[str, int], leaks: Mapping[str, Contamination]
+) -> Iterator[str]:
     first, last = next(iter(accounts.values())), list(accounts.values())[-1]
     share = last.kept / max(first.read, 1)
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>Documents</title><style>{_STYLE}</style>"
@@ -42,6 +47,8 @@ def _page(accounts: Mapping[str, Account], tokens: Mapping[str, int]) -> Iterato
     )
     for name, account in accounts.items():
         yield from _step(name, account)
+    if leaks:
+        yield "<h2>Benchmarks</h2>" + _benchmarks(leaks)
     yield "<h2>What could not be read</h2>"
     yield _bars(first.quarantined.most_common(), lost=True) if lost else "<p>Nothing.</p>"
 
@@ -54,10 +61,7 @@ def _step(name: str, account: Account) -> Iterator[str]:
     yield f"<h2>{escape(name)}: {account.dropped.total():,} dropped</h2>"
     if account.dropped:
         yield _bars(account.dropped.most_common(), lost=True)
-    leaks = {what: count for what, count in account.counts.items() if what.startswith("leak of ")}
-    others = {what: count for what, count in account.counts.items() if what not in leaks}
-    if leaks:
-        yield "<h3>Benchmarks found</h3>" + _benchmarks(leaks)
+    others = {what: count for what, count in account.counts.items() if not what.startswith(count_name("", "")[:7])}
     if others:
         yield _bars(sorted(others.items(), key=lambda item: -item[1]))
     for reason, samples in sorted(account.samples.items()):
@@ -65,18 +69,13 @@ def _step(name: str, account: Account) -> Iterator[str]:
         yield f"<details><summary>Samples: {escape(reason)}</summary>{texts}</details>"
 
 
-def _benchmarks(leaks: Mapping[str, int]) -> str:
-    """Items and documents by benchmark."""
-    items: dict[str, int] = {}
-    finds: dict[str, int] = {}
-    for what, count in leaks.items():
-        name = what.removeprefix("leak of ").partition(" item ")[0]
-        items[name] = items.get(name, 0) + 1
-        finds[name] = finds.get(name, 0) + count
-    rows = "".join(
-        f"<tr><td>{escape(name)}<td class=n>{items[name]:,}<td class=n>{finds[name]:,}" for name in sorted(items)
+def _benchmarks(rows: Mapping[str, Contamination]) -> str:
+    cells = "".join(
+        f"<tr><td>{escape(name)}<td class=n>{row.items:,}<td class=n>{row.too_short:,}"
+        f"<td class=n>{row.found:,}<td class=n>{row.times:,}"
+        for name, row in rows.items()
     )
-    return f"<table><tr><th>benchmark<th>items found<th>times{rows}</table>"
+    return f"<table><tr><th>benchmark<th>items<th>too short to look for<th>found<th>times{cells}</table>"
 
 
 def _bars(rows: Iterable[tuple[str, int]], lost: bool = False) -> str:

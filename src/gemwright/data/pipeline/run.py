@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemwright.data.leaks.contamination import Contamination, contamination
+from gemwright.data.leaks.search import Decontaminate
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.engine import Engine, run_work
 from gemwright.data.pipeline.pieces import (
@@ -41,6 +43,7 @@ class Finished:
       accounts: of each step, by its name, in order.
       shards: of the documents kept at the end, in order.
       tokens: by split, if the recipe names a tokenizer.
+      leaks: by benchmark, if the recipe looks for any.
     """
 
     folder: Path
@@ -48,6 +51,7 @@ class Finished:
     accounts: dict[str, Account]
     shards: list[Path]
     tokens: dict[str, int]
+    leaks: dict[str, Contamination]
 
     def summary(self) -> dict[str, Any]:
         """`in`, `kept`, `dropped` by step and reason, `quarantined` by reason, and the counts of the steps."""
@@ -59,7 +63,8 @@ class Finished:
         assert read == total, f"{read} records in, {total} accounted for"
         quarantined = dict(sorted(set_aside.items()))
         summary = {"in": read, "kept": kept, "dropped": dropped, "quarantined": quarantined, "counts": counts}
-        return summary | ({"tokens": self.tokens} if self.tokens else {})
+        leaks = {name: vars(row) for name, row in self.leaks.items()}
+        return summary | ({"tokens": self.tokens} if self.tokens else {}) | ({"benchmarks": leaks} if leaks else {})
 
 
 def run_recipe(
@@ -96,9 +101,10 @@ def run_recipe(
         assert before is not None
         shards = [path for piece in _names(files) for path in shards_of(before, piece)]
         tokens = _tokens(recipe, out, before, files, do, progress)
-        finished = Finished(out, files, accounts, shards, tokens)
+        leaks = _leaks(recipe, accounts)
+        finished = Finished(out, files, accounts, shards, tokens, leaks)
         write_json(out / "summary.json", finished.summary())
-        write_report(out / "report.html", finished.accounts, tokens)
+        write_report(out / "report.html", accounts, tokens, leaks)
         return finished
 
 
@@ -122,6 +128,14 @@ def _run_stage(stage: Stage, files: Sequence[str], do: Callable[..., Iterator[st
         whole.add(account_of(stage.folder, name)[0])
     whole.check()
     return whole
+
+
+def _leaks(recipe: Recipe, accounts: dict[str, Account]) -> dict[str, Contamination]:
+    rows: dict[str, Contamination] = {}
+    for step in recipe.all_steps:
+        if isinstance(step, Decontaminate):
+            rows |= contamination(step.benchmarks, accounts[step.name].counts)
+    return rows
 
 
 def _tokens(

@@ -3,9 +3,9 @@
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gemwright.data.documents import Document
 
@@ -34,11 +34,25 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """JSON lines."""
-    write_whole(
-        path, lambda partial: _write_text(partial, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    )
+class RowWriter:
+    """JSON lines that appear whole when closed, and not at all without a row or a close."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._partial = path, path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+        self._file: TextIO | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("w", encoding="utf-8")
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self._path)
 
 
 def write_shard(path: Path, documents: list[Document]) -> None:

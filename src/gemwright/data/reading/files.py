@@ -135,7 +135,9 @@ class _Members(io.RawIOBase):
             if not data and self._begun:
                 self.fault = "truncated"
             return data
-        rest = self._decoder.unused_data or self._raw.read(_PIECE)
+        rest = self._decoder.unused_data.lstrip(b"\0")  # some writers fill blocks with zeros
+        while not rest and (data := self._raw.read(_PIECE)):
+            rest = data.lstrip(b"\0")
         self._decoder, self._begun = self._new(), False
         return rest
 

@@ -19,10 +19,10 @@ def read_documents(origin: Origin) -> Read:
 
 
 def origin_of(file: str, longest: int = 32 << 20, text_field: str = "text", one_in: int = 50) -> Origin:
-    """Where a file's documents come from: source and ids are named after the file."""
-    name = plain_name(file).rpartition("/")[2]
-    source = name.removesuffix(kind_of(file)) or name
-    return Origin(file, name, source, text_field, longest, one_in)
+    """Where a file's documents come from: the source is named after the file, ids after its folder too."""
+    parts = plain_name(file).rsplit("/", 2)
+    source = parts[-1].removesuffix(kind_of(file)) or parts[-1]
+    return Origin(file, "/".join(parts[-2:]).lstrip("/"), source, text_field, longest, one_in)
 
 
 def _reader(kind: str) -> Callable[[Origin], Read]:

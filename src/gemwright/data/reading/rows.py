@@ -90,7 +90,7 @@ def checked_text(row: Any, field: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f"expected a text in {field!r}, found {type(text).__name__}")
     try:
-        json.dumps(row, ensure_ascii=False).encode()
+        json.dumps(row, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         raise ValueError("half a surrogate pair: no Unicode text") from None
     return text

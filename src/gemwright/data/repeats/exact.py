@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 
 from gemwright.data.documents import Document
-from gemwright.data.repeats.plain import Array, word_hashes
+from gemwright.data.plain import Array, word_hashes
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays, Sketch
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemwright.data.documents import Document
+from gemwright.data.plain import Array, windows_of
 from gemwright.data.repeats.exact import among
-from gemwright.data.repeats.plain import Array, windows_of
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays, Sketch
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemwright.data.documents import Document
-from gemwright.data.repeats.plain import Array, windows_of, word_spans
+from gemwright.data.plain import Array, windows_of, word_spans
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays, Sketch
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gemwright.data.repeats.plain import Array, window_hashes, word_hashes
+from gemwright.data.plain import Array, window_hashes, word_hashes
 from gemwright.data.rules.batch import Batch, Verdicts
 
 BITS = 16  # of a feature's number
