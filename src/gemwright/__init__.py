@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gemwright.model import Model as Model
     from gemwright.model import load as load
     from gemwright.text.chat import Message as Message
+    from gemwright.tuning.sft import Tuned as Tuned
+    from gemwright.tuning.sft import sft as sft
 
 _HOMES = {
     "load": "gemwright.model",
@@ -21,9 +23,11 @@ _HOMES = {
     "Completion": "gemwright.model",
     "Conversation": "gemwright.conversation",
     "Message": "gemwright.text.chat",
+    "sft": "gemwright.tuning.sft",
+    "Tuned": "gemwright.tuning.sft",
 }
 
-__all__ = ["Completion", "Conversation", "Message", "Model", "load"]
+__all__ = ["Completion", "Conversation", "Message", "Model", "Tuned", "load", "sft"]
 
 
 def __getattr__(name: str) -> Any:

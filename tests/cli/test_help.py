@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from gemwright.cli.main import app
 
-VERBS = ["chat", "generate", "models", "summary", "convert", "quantize", "merge", "bench", "tokenizer"]
+VERBS = ["chat", "generate", "models", "summary", "convert", "quantize", "sft", "merge", "bench", "tokenizer"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
