@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gemwright.model import load as load
     from gemwright.shield import Shield as Shield
     from gemwright.text.chat import Message as Message
+    from gemwright.tuning.sft import Tuned as Tuned
+    from gemwright.tuning.sft import sft as sft
 
 _HOMES = {
     "load": "gemwright.model",
@@ -27,9 +29,13 @@ _HOMES = {
     "Embedder": "gemwright.embedding",
     "load_embedder": "gemwright.embedding",
     "Shield": "gemwright.shield",
+    "sft": "gemwright.tuning.sft",
+    "Tuned": "gemwright.tuning.sft",
 }
 
-__all__ = ["Completion", "Conversation", "Embedder", "Message", "Model", "Shield", "load", "load_embedder"]
+__all__ = [
+    "Completion", "Conversation", "Embedder", "Message", "Model", "Shield", "Tuned", "load", "load_embedder", "sft",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ VERBS = [
     "summary",
     "convert",
     "quantize",
+    "sft",
     "merge",
     "bench",
     "tokenizer",

@@ -89,17 +89,18 @@ def test_an_empty_system_message_leaves_no_trace(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("text", SAMPLES.values(), ids=SAMPLES.keys())
-def test_the_answer_is_the_models_text_and_its_turn_end(any_tokenizer: Tokenizer, text: str) -> None:
+def test_the_answer_is_the_models_text_its_turn_end_and_the_newline_behind(any_tokenizer: Tokenizer, text: str) -> None:
     prompt = format_chat(any_tokenizer, [USER, Message("model", text), USER, MODEL], add_generation_prompt=False)
     learned = [i for i, answer in zip(prompt.ids, prompt.answer, strict=True) if answer]
     first = any_tokenizer.encode(f"model\n{text.strip()}")[len(any_tokenizer.encode("model\n")) :]
     second = any_tokenizer.encode("model\nA model.")[len(any_tokenizer.encode("model\n")) :]
-    assert learned == [*first, 107, *second, 107]
+    newline = any_tokenizer.encode("\n")
+    assert learned == [*first, 107, *newline, *second, 107, *newline]
 
 
 def test_an_empty_answer_still_teaches_to_end_the_turn(tokenizer: Tokenizer) -> None:
     prompt = format_chat(tokenizer, [USER, Message("model", "")], add_generation_prompt=False)
-    assert [i for i, answer in zip(prompt.ids, prompt.answer, strict=True) if answer] == [107]
+    assert [i for i, answer in zip(prompt.ids, prompt.answer, strict=True) if answer] == [107, *tokenizer.encode("\n")]
 
 
 def test_a_prompt_teaches_nothing(tokenizer: Tokenizer) -> None:

@@ -1,5 +1,6 @@
 """The formatter against transformers: its template engine and its tokenizer on the published format."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,31 @@ def test_the_reference_turns_control_text_into_control_ids(reference: Any, json_
     messages = [Message("user", "a<end_of_turn>b")]
     assert reference_ids(reference, messages, True).count(107) == 2
     assert format_chat(json_tokenizer, messages).ids.count(107) == 1
+
+
+# ---------------------------------------------------------------------------------- what is learned
+
+
+@pytest.fixture(scope="module")
+def trl_template() -> str:
+    """TRL's template of Gemma 1 and 2 for training, which marks what an assistant says."""
+    found = importlib.util.find_spec("trl")
+    if found is None or found.origin is None:
+        pytest.skip("trl is not installed")
+    return (Path(found.origin).parent / "chat_templates" / "gemma_training.jinja").read_text()
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(contents=st.lists(st.one_of(strategies.plain, strategies.spaced), min_size=2, max_size=6))
+def test_what_is_learned_equals_trls_assistant_mask(
+    reference: Any, trl_template: str, json_tokenizer: Tokenizer, contents: list[str]
+) -> None:
+    """Of any conversation: the contents of the model's turns, their ends and the newlines behind those."""
+    messages = conversation(contents[: len(contents) // 2 * 2])
+    rows = [{"role": m.role.replace("model", "assistant"), "content": m.content} for m in messages]
+    theirs = reference.apply_chat_template(
+        rows, chat_template=trl_template, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ours = format_chat(json_tokenizer, messages, add_generation_prompt=False)
+    assert ours.ids == theirs["input_ids"]
+    assert ours.answer == [bool(one) for one in theirs["assistant_masks"]]

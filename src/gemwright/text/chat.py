@@ -118,7 +118,7 @@ def format_chat(
         builder.control(start)
         lay_out(builder, tokenizer, _pieces(message, system if number == 0 else ""))
         builder.control(end, answer=message.role == "model")
-        builder.text(("\n", "template"))
+        builder.text(("\n", "template"), answer=message.role == "model")
     if add_generation_prompt:
         builder.control(start)
         builder.text(("model\n", "template"))

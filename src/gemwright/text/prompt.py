@@ -34,8 +34,8 @@ class FormattedPrompt:
     Attributes:
       ids: token ids, and the mark of a picture in the place of each of its soft tokens.
       parts: who wrote each token; as long as `ids`.
-      answer: for each token, whether the model is to write it: its own texts and the turn ends
-        after them. As long as `ids`; the label mask of supervised fine-tuning.
+      answer: for each token, whether it is learned: the model's own texts, the turn ends after them and the newline
+        behind those, as in TRL's mask for Gemma. As long as `ids`; the label mask of supervised fine-tuning.
     """
 
     ids: list[int]
@@ -60,10 +60,11 @@ class PromptBuilder:
         for _ in range(tokens):
             self._append(mark, "picture", answer=False)
 
-    def text(self, *spans: Span) -> None:
+    def text(self, *spans: Span, answer: bool = False) -> None:
         """Append spans of text, encoded as the one text they make together.
 
-        A token over the border of two spans counts as the one its first byte is in.
+        A token over the border of two spans counts as the one its first byte is in. The model's are learned, with
+        `answer` all.
         """
         ids = self._tokenizer.encode("".join(text for text, _ in spans))
         starts = _starts([len(self._tokenizer.spell(i)) for i in ids])
@@ -71,7 +72,7 @@ class PromptBuilder:
         for i, start in zip(ids, starts, strict=True):
             span = max(n for n, border in enumerate(borders) if border <= start)
             part = spans[span][1]
-            self._append(i, part, part == "model")
+            self._append(i, part, answer or part == "model")
 
     def build(self) -> FormattedPrompt:
         """The prompt laid out so far."""

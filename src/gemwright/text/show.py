@@ -1,5 +1,6 @@
-"""What a model is really given: ids, pieces and their origin, as a table."""
+"""What a model is really given: ids, pieces and their origin, as a table; and what it learns of them."""
 
+import itertools
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -48,3 +49,15 @@ def _table(*more: str) -> Table:
     for column in table.columns[:2]:
         column.justify = "right"
     return table
+
+
+def learned_text(tokenizer: Tokenizer, ids: Sequence[int], learned: Sequence[bool], *, marked: bool) -> Text:
+    """What a model reads, with what it learns in green; `marked` puts it in brackets too, where nothing is coloured."""
+    text = Text()
+    for is_learned, run in itertools.groupby(zip(ids, learned, strict=True), key=lambda one: one[1]):
+        part = tokenizer.decode([i for i, _ in run], skip_control=False)
+        if is_learned:
+            text.append(f"\u27e6{part}\u27e7" if marked else part, style="bold green")
+        else:
+            text.append(part, style="dim")
+    return text

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from gemwright.core.module import initialise
 from gemwright.core.trainable import join, specs_like, split
-from gemwright.data.packing import Batch, Rows
+from gemwright.data.packing import Batch
 from gemwright.models.family import Decoder, specs_of
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Run
@@ -27,9 +27,27 @@ BURST = 50
 """Steps of one program on an accelerator."""
 
 
+class Data(Protocol):
+    """Batches by their number: the same for the same number, whatever came before."""
+
+    def batch(self, step: int, rows: int, length: int) -> Batch: ...
+
+
+class Interrupted(Exception):
+    """Asked to stop, and all is saved."""
+
+
+class NotFinite(ValueError):
+    """The loss of a step is no number; the state saved last is from before it."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"step {step}: the loss is {loss}, expected a number")
+        self.step = step
+
+
 def train(
     run: Run,
-    data: Rows,
+    data: Data,
     folder: Path,
     *,
     weights: Decoder | None = None,
@@ -37,6 +55,7 @@ def train(
     save_every: int = 100,
     until: int | None = None,
     burst: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights.
 
@@ -49,9 +68,12 @@ def train(
       is_trained: by the name of a leaf, whether it is trained; all are unless given.
       until: stop after this step instead of at the run's end.
       burst: steps of one program; by default 1 on a CPU, whose cores share them, and `BURST` on an accelerator.
+      stop: asked after each program; once it says so, the state is saved.
 
     Raises:
       ValueError: if the folder holds the state of another run.
+      NotFinite: if a loss is no number.
+      Interrupted: after `stop`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     specs = specs_of(run.model)
@@ -71,9 +93,12 @@ def train(
         for steps in groups(run, first, last, burst, save_every):
             state, losses = steps_function(state, _batches(run, data, steps))
             report.begun(steps, losses)
-            if steps.stop % save_every == 0 or steps.stop == last:
+            stopping = stop()
+            if steps.stop % save_every == 0 or steps.stop == last or stopping:
                 report.finish()
                 save(state, folder / "state.safetensors")
+            if stopping and steps.stop < last:
+                raise Interrupted(f"stopped after step {steps.stop} of {run.steps}")
     plot_losses(folder)
     return state.weights if frozen is None else join(state.weights, frozen)
 
@@ -98,7 +123,7 @@ def _steps_function(
     return lambda state, batches: step(state, jax.tree.map(lambda part: part[0], batches))
 
 
-def _batches(run: Run, data: Rows, steps: range) -> Batch:
+def _batches(run: Run, data: Data, steps: range) -> Batch:
     length = run.length(steps.start)
     batches = [data.batch(step, run.tokens_per_step // length, length) for step in steps]
     return jax.tree.map(lambda *parts: np.stack(parts), *batches)
@@ -127,6 +152,8 @@ class Report:
         now, self.waiting = time.perf_counter(), None
         seconds, self.time = (now - self.time) / len(steps), now
         for number, value in zip(steps, values, strict=True):
+            if not math.isfinite(value):
+                raise NotFinite(number, value)
             self.log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")
         self.log.flush()
         self.progress.update(self.task, advance=len(steps), loss=values[-1], rate=self.tokens / seconds)

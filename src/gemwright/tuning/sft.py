@@ -1,0 +1,318 @@
+"""Supervised fine-tuning: a model learns the answers of example conversations, whole or by LoRA.
+
+Weights and data are read, and all that can be refused is refused, before the first step. Beside the result, OUT, stands
+OUT.run while training goes on: what the same call goes on from.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gemwright.checkpoints.folders import check_target
+from gemwright.checkpoints.hf_config import is_packed
+from gemwright.checkpoints.hub import resolve
+from gemwright.checkpoints.load import Checkpoint, load_checkpoint
+from gemwright.checkpoints.peft_config import CONFIG_FILE
+from gemwright.checkpoints.peft_writer import save_adapter
+from gemwright.checkpoints.save import save_checkpoint
+from gemwright.compilation import cache_compilations
+from gemwright.core.int_weights import int_weights
+from gemwright.core.module import named_leaves
+from gemwright.data.example_rows import ExampleRows, read_size
+from gemwright.data.example_sides import Sides, read_sides
+from gemwright.models.family import Decoder, specs_of
+from gemwright.text.control import START_OF_TURN
+from gemwright.training.loop import NotFinite, train
+from gemwright.training.run import Run, Stage
+from gemwright.training.stopping import asked_to_stop
+from gemwright.tuning.lora import LINEAR, Plan, adapt, is_change
+from gemwright.tuning.measured_loss import mean_loss
+
+_BLOCK = 64  # tokens: row lengths are multiples of it, so that few programs are compiled
+_FREE = ("rate", "save_every")  # what may differ when a run goes on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fine-tune.
+
+    Attributes:
+      lora: rank of LoRA's changes; 0 trains all weights.
+      dora: with LoRA: rows keep a trained length of their own.
+      bits: with LoRA: 4 or 8 of the base (QLoRA); None leaves it as it is stored.
+      targets: with LoRA: shell patterns of the names of the weights that are adapted.
+      epochs: how often each example is read.
+      rate: the highest learning rate; None takes `default_rate`.
+      lengths: of rows, in tokens, ascending; several are several stages in each epoch. Empty takes one that fits.
+      batch_tokens: of a step, at most; None takes 4096, or fewer where an epoch would have under 8 steps.
+      held_out: share of the examples that is kept back to measure on, where no other file is given.
+      save_every: steps between saved states.
+    """
+
+    lora: int = 0
+    dora: bool = False
+    bits: int | None = None
+    targets: Sequence[str] = LINEAR
+    epochs: int = 3
+    rate: float | None = None
+    lengths: Sequence[int] = ()
+    batch_tokens: int | None = None
+    held_out: float = 0.05
+    seed: int = 0
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.lora and (self.dora or self.bits or tuple(self.targets) != LINEAR):
+            raise ValueError("dora, bits and targets are LoRA's: give its rank too (lora=16)")
+        if self.bits not in (None, 4, 8):
+            raise ValueError(f"bits: expected 4 or 8, found {self.bits}")
+        if self.epochs < 1 or self.lora < 0 or not 0 <= self.held_out < 1 or (self.rate is not None and self.rate <= 0):
+            raise ValueError(
+                "expected epochs of 1 or more, a rank of 0 or more, held_out from 0 to less than 1, a positive rate; "
+                f"found {self.epochs}, {self.lora}, {self.held_out} and {self.rate}"
+            )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it.
+
+    Attributes:
+      folder: a Hugging Face folder, or an adapter in PEFT's format.
+      loss_before, loss_after: nats a learned token of the examples held out; None without any.
+      trained: share of the parameters.
+    """
+
+    folder: Path
+    steps: int
+    examples: int
+    held_out: int
+    skipped: int
+    tokens: int
+    learned_tokens: int
+    share_filled: float
+    trained: float
+    loss_before: float | None
+    loss_after: float | None
+    seconds: float
+
+
+def sft(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    eval_data: str | Path | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    revision: str | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Fine-tune a model on example conversations; interrupted, the same call goes on.
+
+    Args:
+      model: a folder or a hub name; not packed.
+      data: a file or a folder of examples, as `data/examples.py` says.
+      out: folder to write: a model, or with `lora` an adapter.
+      eval_data: examples to measure on; if left out, some of `data` are held out.
+      skip_bad: leave out rows that cannot be learned from, and write them with reasons to OUT.bad.jsonl.
+      overwrite: replace what `out` holds.
+      settings: the fields of `Settings`.
+
+    Raises:
+      ValueError: if model, data or settings do not fit; names file and row. Or if a loss is no number: names the rows,
+        and the last good state is kept.
+      Interrupted: at the first Ctrl-C or SIGTERM, when the state is saved.
+    """
+    chosen, folder = Settings(**settings), Path(out)
+    check_target(folder, overwrite, CONFIG_FILE if chosen.lora else "config.json")
+    cache_compilations()
+    base = read_base(model, revision)
+    assert base.tokenizer is not None
+    found = read_sides(
+        Path(data),
+        Path(eval_data) if eval_data else None,
+        base.tokenizer,
+        base.config.max_positions,
+        share=chosen.held_out,
+        seed=chosen.seed,
+        bad_rows=folder.with_name(folder.name + ".bad.jsonl") if skip_bad else None,
+    )
+    return Tuning(base, str(model), found, chosen, folder).run(overwrite)
+
+
+# --------------------------------------------------------------------------------------- what is read
+
+
+def read_base(model: str | Path, revision: str | None = None) -> Checkpoint:
+    """The model that is tuned.
+
+    Raises:
+      ValueError: if it is packed, or has no turns.
+    """
+    folder = resolve(str(model), revision=revision)
+    if is_packed(folder):
+        raise ValueError(f"{folder}: its weights are packed to run on a CPU; tune the model they were made from")
+    base = load_checkpoint(folder)
+    if base.tokenizer is None or not base.tokenizer.has(START_OF_TURN):
+        raise ValueError(f"{folder}: expected a tokenizer with {START_OF_TURN}, found none; conversations need it")
+    return base
+
+
+# ------------------------------------------------------------------------------------------- the run
+
+
+def default_rate(width: int, lora: bool) -> float:
+    """The highest rate: measured on the default model, lower for wider ones, ten times higher for LoRA."""
+    return (1e-2 if lora else 1e-3) * min(1.0, 256 / width) ** 1.5
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A model, its examples and how they are learned."""
+
+    base: Checkpoint
+    name: str
+    examples: Sides
+    settings: Settings
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """What an interrupted run goes on from."""
+        return self.out.with_name(self.out.name + ".run")
+
+    @cached_property
+    def rows(self) -> ExampleRows:
+        """The examples in the order in which they are learned."""
+        chosen, sizes = self.settings, [read_size(example) for example in self.examples.learned]
+        longest, mean = max(sizes), sum(sizes) / len(sizes)
+        lengths = tuple(chosen.lengths) or (-(-int(max(longest, min(4 * mean, 2 * longest))) // _BLOCK) * _BLOCK,)
+        wanted = chosen.batch_tokens or min(4096, sum(sizes) // 8)
+        tokens = max(1, wanted // max(lengths)) * max(lengths)
+        return ExampleRows(self.examples.learned, lengths, tokens, chosen.epochs, chosen.seed)
+
+    @cached_property
+    def plan(self) -> Run:
+        """The recipe of the training loop."""
+        rate = self.settings.rate or default_rate(self.base.config.embed_dim, self.settings.lora > 0)
+        stages = tuple(Stage(steps, length) for steps, length in self.rows.stages)
+        run = Run(self.base.config, stages, self.rows.tokens, peak_rate=rate, weight_decay=0.0, seed=self.settings.seed)
+        return replace(run, warmup=max(1, min(100, run.steps // 20)))
+
+    def run(self, overwrite: bool) -> Tuned:
+        """Train, measure and write."""
+        begun = time.perf_counter()
+        weights = self._begin()
+        trained = is_change if self.settings.lora else None
+        before = self._began(weights)
+        with asked_to_stop() as stop:
+            after = self._train(weights, trained, stop)
+        result = self._report(after, before, time.perf_counter() - begun)
+        self._save(after, overwrite)
+        self._leave(result)
+        return result
+
+    def _begin(self) -> Decoder:
+        chosen, config, weights = self.settings, self.base.config, self.base.weights
+        if not chosen.lora:
+            return jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), weights)  # updates are smaller than bfloat16's
+        if chosen.bits:
+            weights = int_weights(specs_of(config), weights, chosen.bits)
+        plan = Plan(chosen.lora, 2 * chosen.lora, tuple(chosen.targets), dora=chosen.dora)
+        return adapt(config, weights, plan, chosen.seed)
+
+    def _train(self, weights: Decoder, trained: Callable[[str], bool] | None, stop: Callable[[], bool]) -> Decoder:
+        chosen = self.settings
+        try:
+            return train(
+                self.plan, self.rows, self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
+                stop=stop,
+            )  # fmt: skip
+        except NotFinite as error:
+            places = [self.examples.learned[number].place for number in self.rows.numbers(error.step)]
+            raise ValueError(
+                f"{error}; {self.folder} keeps the last good state. Go on from it with a lower rate (it was "
+                f"{self.plan.peak_rate:g}), or mend the data and begin anew. The step read: {_listed(places)}"
+            ) from None
+
+    def _began(self, weights: Decoder) -> float | None:
+        """The loss before, kept in the run's folder with what decides the run.
+
+        Raises:
+          ValueError: if the folder is of another run; says in what.
+        """
+        told = self._told()
+        path = self.folder / "settings.json"
+        if path.exists():
+            kept = json.loads(path.read_text())
+            other = [name for name, value in told.items() if name not in _FREE and kept.get(name) != value]
+            if other:
+                raise ValueError(
+                    f"{self.folder}: the run in it differs in {', '.join(other)}; give the same command to go on, "
+                    "remove the folder to begin anew, or choose another --out"
+                )
+            return kept["loss_before"]
+        before = self._measured(weights)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**told, "loss_before": before}, indent=2) + "\n")
+        return before
+
+    def _told(self) -> dict[str, Any]:
+        """What decides the run."""
+        read = json.dumps([[e.ids for e in part] for part in (self.examples.learned, self.examples.held_out)])
+        chosen = {**asdict(self.settings), "targets": list(self.settings.targets), "lengths": list(self.rows.lengths)}
+        return {"model": self.name, "data": sha256(read.encode()).hexdigest(), **chosen}
+
+    def _measured(self, weights: Decoder) -> float | None:
+        examples = self.examples.held_out
+        return mean_loss(weights, self.base.config, examples) if examples else None
+
+    def _report(self, weights: Decoder, before: float | None, seconds: float) -> Tuned:
+        sizes = {name: leaf.size for name, leaf in named_leaves(weights).items()}
+        trained = sum(size for name, size in sizes.items() if not self.settings.lora or is_change(name))
+        learned, rows = self.examples.learned, self.rows
+        return Tuned(
+            folder=self.out,
+            steps=self.plan.steps,
+            examples=len(learned),
+            held_out=len(self.examples.held_out),
+            skipped=self.examples.skipped,
+            tokens=rows.epochs * sum(map(read_size, learned)),
+            learned_tokens=rows.epochs * sum(sum(example.learned) for example in learned),
+            share_filled=rows.share_filled,
+            trained=trained / sum(spec.size for spec in named_leaves(specs_of(self.base.config)).values()),
+            loss_before=before,
+            loss_after=self._measured(weights),
+            seconds=seconds,
+        )
+
+    def _save(self, weights: Decoder, overwrite: bool) -> None:
+        base = self.base
+        if self.settings.lora:
+            save_adapter(self.out, base.config, weights, base=self.name, overwrite=overwrite)
+            return
+        stored = jax.tree.map(lambda weight, like: weight.astype(like.dtype), weights, base.weights)
+        save_checkpoint(self.out, base.config, stored, base.tokenizer, source=base.folder, overwrite=overwrite)
+
+    def _leave(self, result: Tuned) -> None:
+        """The curve and the numbers beside the result; the state is not needed any more."""
+        (self.out / "sft.json").write_text(json.dumps({**self._told(), **asdict(result)}, indent=2, default=str) + "\n")
+        for name in ("losses.jsonl", "loss.png"):
+            if (self.folder / name).exists():
+                shutil.move(self.folder / name, self.out / name)
+        shutil.rmtree(self.folder)
+
+
+def _listed(places: list[str]) -> str:
+    more = f" and {len(places) - 8} more" if len(places) > 8 else ""
+    return "; ".join(places[:8]) + more
