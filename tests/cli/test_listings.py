@@ -12,6 +12,9 @@ from gemwright.core.cache import SPARE
 from gemwright.models import gemma
 from gemwright.models.family import PRESETS
 from gemwright.models.summary import cache_bytes, summarise
+from tests.checkpoints.test_npz_paligemma import CONFIGS as NPZ_CONFIGS
+from tests.checkpoints.test_npz_paligemma import arrays_of as npz_arrays_of
+from tests.checkpoints.test_npz_paligemma import write as write_npz
 from tests.tiny import CONFIG, sharp_weights
 
 Run = Callable[..., Any]
@@ -116,6 +119,24 @@ def test_models_lists_gguf_files(run: Run, gguf_folder: Path) -> None:
     assert mine["name"].endswith("mine.gguf")
     assert mine["family"] == CONFIG.family
     assert mine["bytes"] == (gguf_folder / "mine.gguf").stat().st_size
+
+
+def test_an_npz_of_a_paligemma_is_summarised_listed_and_converted(run: Run, tmp_path: Path) -> None:
+    config = NPZ_CONFIGS["PaliGemma 2"]
+    (tmp_path / "bv").mkdir()
+    file = write_npz(tmp_path / "bv" / "pt_224.npz", npz_arrays_of(config))
+    write_npz(tmp_path / "bv" / "other.npz", {})
+    found = json.loads(run("summary", file, "--json").out)
+    assert found["parameters"]["total"] == summarise(config).total
+    (mine,) = [model for model in json.loads(run("models", "--json").out)["local"] if "bv" in model["folder"]]
+    assert (mine["family"], mine["bytes"]) == ("paligemma2", file.stat().st_size)
+    assert "out: paligemma2, float32, 0.00 GB, without a tokenizer" in run("convert", file, tmp_path / "out").out
+    assert json.loads(run("summary", tmp_path / "out", "--json").out)["parameters"] == found["parameters"]
+    done = run("convert", tmp_path / "bv" / "other.npz", tmp_path / "other")
+    assert done.code == 1
+    assert (
+        "other.npz: tensor img/embedding/kernel: expected 4 axes in a PaliGemma of big_vision, found none" in done.err
+    )
 
 
 def test_the_cache_of_windowed_layers_stops_growing() -> None:

@@ -7,6 +7,9 @@ transposed. The size of the model is read from the shapes.
 Letters: D embedding width, H query heads, G key/value heads, K head size, F width of one MLP branch, V vocabulary.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.orbax import (
@@ -79,12 +82,15 @@ def _places(tensors: FlaxTensors, config: Config) -> dict[str, Place]:
 
 
 def _config(tensors: FlaxTensors) -> Config:
-    """The constants that shapes tell, and the preset's of the same shapes for those they do not."""
-    family = _family(tensors)
-    sizes = _sizes(tensors)
+    return constants_of(_family(tensors), _sizes(tensors))
+
+
+def constants_of(family: str, sizes: Mapping[str, int]) -> Config:
+    """The constants of a model of these sizes: what they do not tell is the preset's of the same, whatever its rows."""
     for preset in (*gemma.PRESETS.values(), *gemma3.PRESETS.values()):
-        if preset.family == family and all(getattr(preset, name) == size for name, size in sizes.items()):
-            return preset
+        model = replace(preset, vocab_size=sizes["vocab_size"])
+        if model.family == family and all(getattr(model, name) == size for name, size in sizes.items()):
+            return model
     if family == gemma3.FAMILY:
         return gemma3.gemma3(_WINDOW, **sizes)
     return gemma.gemma2(**sizes) if family == "gemma2" else gemma.gemma1(**sizes)

@@ -88,6 +88,28 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def lone_file(path: Path, suffix: str, but: str = "") -> Path | None:
+    """The file of this kind that a path means: itself, or the only one in a folder without a `config.json`.
+
+    Args:
+      but: name of a file that is never meant.
+
+    Returns:
+      None if there is none.
+
+    Raises:
+      CheckpointError: if the folder has several.
+    """
+    if path.is_file():
+        return path if path.suffix == suffix and path.name != but else None
+    if not path.is_dir() or (path / "config.json").exists():
+        return None
+    found = sorted(file for file in path.glob(f"*{suffix}") if file.name != but)
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: expected one {suffix} file, found {len(found)}; name one, as {found[0]}")
+    return found[0] if found else None
+
+
 # -------------------------------------------------------------------------------------------- room
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.folders import lone_file
 from gemwright.checkpoints.gguf_config import Config, architecture_of, config_of
 from gemwright.checkpoints.gguf_header import TensorEntry, read_header
 from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, in_blocks, is_norm
-from gemwright.checkpoints.hf_config import FILE_NAME
 from gemwright.checkpoints.hf_tensors import stored_shape
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.placing import aligned, pieces
@@ -97,14 +97,7 @@ def gguf_file(path: Path) -> Path | None:
     Raises:
       CheckpointError: if the folder has several.
     """
-    if path.is_file():
-        return path if path.suffix == SUFFIX else None
-    if not path.is_dir() or (path / FILE_NAME).exists():
-        return None
-    found = sorted(path.glob(f"*{SUFFIX}"))
-    if len(found) > 1:
-        raise CheckpointError(f"{path}: expected one {SUFFIX} file, found {len(found)}; name one, as {found[0]}")
-    return found[0] if found else None
+    return lone_file(path, SUFFIX)
 
 
 def open_gguf(path: Path) -> GgufFile:

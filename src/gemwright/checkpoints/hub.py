@@ -11,8 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.gguf_reader import SUFFIX, gguf_config, gguf_file, open_gguf
+from gemwright.checkpoints.gguf_reader import SUFFIX as GGUF
+from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, open_gguf
 from gemwright.checkpoints.hf_config import FILE_NAME, read_config
+from gemwright.checkpoints.npz_paligemma import SUFFIX as NPZ
+from gemwright.checkpoints.npz_paligemma import match_paligemma, npz_file
 
 _GEMMA_1 = ("gemma-2b", "gemma-2b-it", "gemma-7b", "gemma-7b-it", "gemma-1.1-2b-it", "gemma-1.1-7b-it")
 _CODEGEMMA = ("codegemma-2b", "codegemma-7b", "codegemma-7b-it", "codegemma-1.1-2b", "codegemma-1.1-7b-it")
@@ -71,10 +74,10 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve(name_or_path: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder of a model or its GGUF file, downloaded if it is not here yet.
+    """The folder of a model, its GGUF or .npz file, downloaded if it is not here yet.
 
     Args:
-      name_or_path: a folder, a GGUF file, a short name (`gemma2-2b-it`), or the hub's (`google/gemma-2-2b-it`).
+      name_or_path: a folder, a GGUF or .npz file, a short name (`gemma2-2b-it`), or the hub's (`google/gemma-2-2b-it`).
       revision: branch, tag or commit of the hub's repository.
       token: of the hub; None takes `HF_TOKEN` or the saved login.
 
@@ -82,7 +85,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, token: str
       CheckpointError: one line with the reason and what to do.
     """
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir() or gguf_file(folder):
+    if folder.is_dir() or gguf_file(folder) or npz_file(folder):
         return folder
     if folder.exists():
         raise CheckpointError(f"{folder}: expected the folder of a model, found a file; give the folder it lies in")
@@ -150,8 +153,8 @@ class LocalModel:
 
     Attributes:
       name: what `resolve` takes.
-      folder: or its GGUF file.
-      weight_bytes: of its safetensors files, or of the GGUF file.
+      folder: or its GGUF or .npz file.
+      weight_bytes: of its safetensors files, or of that file.
     """
 
     name: str
@@ -162,7 +165,7 @@ class LocalModel:
 
 def local_models(folders: Iterable[Path] = ()) -> list[LocalModel]:
     """The models in the hub's cache, then those in folders and one level below them."""
-    places = (place for folder in folders for path in (folder, *_below(folder)) for place in (path, *_gguf_files(path)))
+    places = (place for folder in folders for path in (folder, *_below(folder)) for place in (path, *_files(path)))
     candidates = [*_cached(), *((str(place), place) for place in places)]
     found = (_local_model(name, folder) for name, folder in candidates)
     return [model for model in found if model is not None]
@@ -186,15 +189,16 @@ def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
-def _gguf_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for suffix in (GGUF, NPZ) for path in folder.glob(f"*{suffix}"))
 
 
 def _local_model(name: str, folder: Path) -> LocalModel | None:
     """None if it is not one that can be loaded."""
     try:
-        if folder.suffix == SUFFIX and folder.is_file():
-            return LocalModel(name, folder, gguf_config(open_gguf(folder)).family, folder.stat().st_size)
+        if folder.is_file():
+            config = gguf_config(open_gguf(folder)) if folder.suffix == GGUF else match_paligemma(folder)[0]
+            return LocalModel(name, folder, config.family, folder.stat().st_size)
         family = read_config(folder).family
     except (CheckpointError, OSError):
         return None

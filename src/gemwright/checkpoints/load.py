@@ -1,4 +1,4 @@
-"""From a folder or a GGUF file to a model: constants, weights, tokenizer.
+"""From a folder, a GGUF or an .npz file to a model: constants, weights, tokenizer.
 
 Everything that can be checked is checked before the first weight is read: the constants, the
 headers of the files, the names and shapes of all tensors, the vocabulary.
@@ -14,10 +14,11 @@ import jax
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.flax_gemma import match_gemma
 from gemwright.checkpoints.flax_griffin import is_griffin, match_griffin
-from gemwright.checkpoints.gguf_reader import gguf_file, match_gguf, open_gguf
+from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, match_gguf, open_gguf
 from gemwright.checkpoints.gguf_tokenizer import read_tokenizer
 from gemwright.checkpoints.hf_config import is_packed, read_config
 from gemwright.checkpoints.hf_tensors import match_tensors, open_tensors
+from gemwright.checkpoints.npz_paligemma import TOKENIZER, match_paligemma, npz_file
 from gemwright.checkpoints.orbax import FlaxTensors, FlaxWeight, is_flax, open_flax
 from gemwright.checkpoints.packed_reader import read_packed
 from gemwright.checkpoints.placing import place
@@ -52,14 +53,14 @@ class Checkpoint:
 def load_checkpoint(
     folder: Path, *, dtype: Any = None, mesh: jax.sharding.Mesh | None = None, progress: Progress | None = None
 ) -> Checkpoint:
-    """Read a model: a folder of Hugging Face, a packed one of ours, Google's Flax release (an Orbax folder), or
-    llama.cpp's GGUF file.
+    """Read a model: a folder of Hugging Face, a packed one of ours, Google's Flax release (an Orbax folder),
+    llama.cpp's GGUF file, or big_vision's .npz of a PaliGemma.
 
     On the CPU, weights that need no conversion are the file's own memory, mapped: do not write into
     the files while the model lives (replacing or deleting them does no harm).
 
     Args:
-      folder: or the GGUF file, or a folder with one such file and no `config.json`.
+      folder: or the GGUF or .npz file, or a folder with one such file and no `config.json`.
       dtype: of the weights, float32 or bfloat16; None keeps each as stored; float16 and blocks of a
         quantised GGUF become float32. Not for packed weights.
       mesh: devices to spread the weights over; each reads its own part alone. Not for packed weights.
@@ -114,8 +115,25 @@ def _open(folder: Path) -> tuple[Config, Mapping[str, StoredWeight], Tokenizer |
     if path := gguf_file(folder):
         file = open_gguf(path)
         return *match_gguf(file), read_tokenizer(file)
+    if path := npz_file(folder):
+        return *match_paligemma(path), _optional_tokenizer(path.parent)
     config = read_config(folder)
     return config, match_tensors(folder, config, open_tensors(folder)), _optional_tokenizer(folder)
+
+
+def read_constants(folder: Path) -> Config:
+    """The constants of a model wherever it lies; reads no weight.
+
+    Raises:
+      CheckpointError: as `load_checkpoint`.
+    """
+    if is_flax(folder):
+        return _match_flax(open_flax(folder))[0]
+    if path := gguf_file(folder):
+        return gguf_config(open_gguf(path))
+    if path := npz_file(folder):
+        return match_paligemma(path)[0]
+    return read_config(folder)
 
 
 def _match_flax(tensors: FlaxTensors) -> tuple[Config, Mapping[str, FlaxWeight]]:
@@ -123,8 +141,8 @@ def _match_flax(tensors: FlaxTensors) -> tuple[Config, Mapping[str, FlaxWeight]]
 
 
 def _optional_tokenizer(folder: Path) -> Tokenizer | None:
-    """The folder's, or for a Flax release the one beside it."""
-    for candidate in (folder, folder.parent) if is_flax(folder) else (folder,):
+    """The folder's, or for a Flax release the one beside it; big_vision's has a name of its own."""
+    for candidate in (folder, folder.parent if is_flax(folder) else folder / TOKENIZER):
         try:
             return load_tokenizer(candidate)
         except FileNotFoundError:

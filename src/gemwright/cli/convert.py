@@ -30,7 +30,10 @@ class GgufType(StrEnum):
 
 def convert(
     model: Annotated[
-        str, typer.Argument(help="Folder (Hugging Face or Google's Flax release), GGUF file, or hub name.")
+        str,
+        typer.Argument(
+            help="Folder (Hugging Face or Google's Flax release), GGUF file, PaliGemma's .npz, or hub name."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write, or a file if it ends in .gguf.")],
     dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; as stored if left out.")] = None,

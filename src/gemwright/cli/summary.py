@@ -23,7 +23,7 @@ def summary(
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not equal ones once.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the module tree, the parameters, the sizes and the cache of a preset, a model's folder or a GGUF file."""
+    """Show the module tree, the parameters, the sizes and the cache of a preset, a model's folder or its file."""
     from gemwright.models.summary import summarise
 
     found = summarise(_config(model))
@@ -39,9 +39,8 @@ def summary(
 
 
 def _config(model: str | None) -> "Config":
-    from gemwright.checkpoints.gguf_reader import gguf_config, gguf_file, open_gguf
-    from gemwright.checkpoints.hf_config import read_config
     from gemwright.checkpoints.hub import resolve
+    from gemwright.checkpoints.load import read_constants
     from gemwright.models.family import PRESETS
 
     if model in PRESETS:
@@ -49,10 +48,8 @@ def _config(model: str | None) -> "Config":
     if model is None:
         from gemwright.model import DEFAULT_MODEL
 
-        return read_config(DEFAULT_MODEL)
-    path = resolve(model)
-    file = gguf_file(path)
-    return gguf_config(open_gguf(file)) if file else read_config(path)
+        return read_constants(DEFAULT_MODEL)
+    return read_constants(resolve(model))
 
 
 def tree(found: "Summary", title: str, every_layer: bool) -> "Tree":
