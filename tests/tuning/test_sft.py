@@ -18,7 +18,7 @@ from gemwright.training import loop
 from gemwright.training.loop import Interrupted
 from gemwright.training.step import token_losses
 from gemwright.tuning.measured_loss import mean_loss
-from gemwright.tuning.sft import Settings, Tuned, sft
+from gemwright.tuning.sft import Settings, Tuned, default_rate, sft
 from tests.tiny import CONFIG, GRIFFIN, sharp_weights
 from tests.tolerances import SAME
 
@@ -193,3 +193,8 @@ def test_a_model_without_turns_is_refused(bare_folder: Path, data: Path, tmp_pat
 def test_a_result_that_is_there_is_not_overwritten_unasked(tiny_folder: Path, whole: Tuned, data: Path) -> None:
     with pytest.raises(ValueError, match=r"is there already and not empty"):
         sft(tiny_folder, data, whole.folder, **FAST)
+
+
+def test_the_default_rate_falls_with_the_models_width() -> None:
+    assert (default_rate(256, lora=False), default_rate(256, lora=True)) == (3e-3, 1e-2)
+    assert 2e-5 < default_rate(2304, lora=False) < 5e-5 < default_rate(2304, lora=True) < 5e-4

@@ -1,0 +1,102 @@
+"""A model learns skills that a rule can check, and is examined on operands it never saw.
+
+    python -m recipes.skills --out runs/skills                 # all weights of the default model
+    python -m recipes.skills --out runs/skills-lora --lora 32  # an adapter
+
+writes questions, fine-tunes by `gemwright.sft`, and counts the answers that are right to the letter, before and after,
+with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tuning.md.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gemwright
+from gemwright.model import DEFAULT_MODEL, Model
+from gemwright.text.chat import Message, format_chat
+from recipes.skills_data import Question, fingerprint, questions
+
+ROWS = 60
+LONGEST = 40
+"""Rows answered together, and tokens of the longest answer."""
+
+
+def write_questions(path: Path, count: int, seed: int) -> None:
+    """Training questions as prompts and completions."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = itertools.islice(questions("train", seed), count)
+    path.write_text("".join(json.dumps({"prompt": one.prompt, "completion": one.answer}) + "\n" for one in rows))
+
+
+def answers(model: Model, found: Sequence[Question]) -> list[str]:
+    """What the model says to each, the likeliest token each time."""
+    said: list[str] = []
+    for first in range(0, len(found), ROWS):
+        prompts = [
+            format_chat(model.tokenizer, [Message("user", one.prompt)]).ids for one in found[first : first + ROWS]
+        ]
+        said += [model.tokenizer.decode(row).strip() for row in model.generate_ids(prompts, LONGEST)]
+    return said
+
+
+def examine(model: Model, found: Sequence[Question]) -> dict[str, dict[str, float]]:
+    """Of each skill and of all: the share right to the letter, and its 95% interval."""
+    right = defaultdict[str, list[bool]](list)
+    for one, said in zip(found, answers(model, found), strict=True):
+        for name in (one.skill, "all"):
+            right[name].append(said == one.answer)
+    return {name: _share(sum(values), len(values)) for name, values in right.items()}
+
+
+def _share(right: int, count: int) -> dict[str, float]:
+    low, high = wilson(right, count)
+    return {"right": round(right / count, 4), "low": round(low, 4), "high": round(high, 4), "questions": count}
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a share: it holds near 0 and 1 too, and for few questions."""
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for questions, result and report")
+    parser.add_argument("--model", default=str(DEFAULT_MODEL))
+    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lora", type=int, default=0)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--questions", type=int, default=1200, help="of the examination")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    begun, data = time.perf_counter(), asked.out / "train.jsonl"
+    if not data.exists():
+        write_questions(data, asked.examples, asked.seed)
+    base = gemwright.load(asked.model)
+    settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": asked.epochs, "seed": asked.seed}
+    tuned = gemwright.sft(asked.model, data, asked.out / "tuned", held_out=0.005, overwrite=True, **settings)
+    model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
+    found = list(itertools.islice(questions("heldout", asked.seed), asked.questions))
+    report = {
+        **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
+        **settings,
+        "fingerprint": fingerprint(found),
+        "before": examine(base, found),
+        "after": examine(model, found),
+        "seconds": round(time.perf_counter() - begun),
+    }
+    (asked.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
