@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemwright.inference import engine as rooms
+from gemwright.inference import prompts as rooms
 from gemwright.inference.engine import Engine
 from gemwright.inference.generate import decode
 from gemwright.inference.memory import MemoryShort

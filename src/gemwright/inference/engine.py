@@ -1,8 +1,8 @@
 """Many requests served by one model: they join and leave between steps, and share the passes over its weights.
 
-Token ids only. A turn takes waiting requests into free rows, reads one chunk of one prompt, and makes
-one pass for all rows whose prompts are read: it reads the token chosen last in each, and guesses at what
-follows where those pay, and chooses the next.
+Token ids, and pictures by their marks. A turn takes waiting requests into free rows, reads one part of one
+prompt, and makes one pass for all rows whose prompts are read: it reads the token chosen last in each, and
+guesses at what follows where those pay, and chooses the next.
 """
 
 import math
@@ -17,10 +17,12 @@ import numpy as np
 from gemwright.core.lora import chosen_for, count_changes
 from gemwright.inference.batch import Batch
 from gemwright.inference.guessing import Passes, plan
+from gemwright.inference.interleaved import Row
+from gemwright.inference.prompts import check_pictures, read_part
 from gemwright.inference.request import Finish, Request, Token
-from gemwright.inference.rows import choose_next, copy_prefix, read_row
+from gemwright.inference.rows import choose_next, copy_prefix
 from gemwright.inference.sampling import GREEDY, Filters, Sampling
-from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, chunk_length, padded, shared_prefix
+from gemwright.inference.session import CHUNKS, ContextFull, Sequences, Session, shared_prefix
 from gemwright.inference.slots import Slot
 from gemwright.inference.speculative import Drafter, right_ones
 from gemwright.models.family import Cache, Config, Decoder
@@ -90,7 +92,7 @@ class Engine:
 
     def submit(
         self,
-        tokens: Sequence[int],
+        prompt: Sequence[int] | Row,
         max_new_tokens: int,
         sampling: Sampling = GREEDY,
         stop_ids: Collection[int] = (),
@@ -99,6 +101,7 @@ class Engine:
         """Put a request in the queue, from any thread.
 
         Args:
+          prompt: ids, or for a Gemma 3 that sees a `Row` of ids and pictures, whose last token is an id.
           adapter: the number of one of the model's; 0 is the base.
 
         Raises:
@@ -106,7 +109,8 @@ class Engine:
           ValueError: if an argument is out of range.
           RuntimeError: if the engine is closed.
         """
-        request = Request([int(token) for token in tokens], max_new_tokens, sampling, frozenset(stop_ids), adapter)
+        row = prompt if isinstance(prompt, Row) else Row(prompt)
+        request = Request(row, max_new_tokens, sampling, frozenset(stop_ids), adapter)
         self._check(request)
         with self._wake:
             if self._closed:
@@ -183,21 +187,22 @@ class Engine:
         self._admissions += 1
         best.begin(request, self._admissions)
         self._seen[best.row] = False
-        self._seen[best.row, best.wanted] = True
+        self._seen[best.row, [token for token in best.wanted if token >= 0]] = True
         request.shared = shared
         if shared < len(self._session.tokens[best.row]):
             self._hold_prefix(best.row, best.row, shared)
         self._adapter[best.row] = request.adapter
 
     def _prefill(self) -> None:
-        """A chunk of the prompt that has waited longest."""
+        """A part of the prompt that has waited longest."""
         short = [slot for slot in self._slots if slot.request is not None and not self._is_whole(slot)]
         if not short:
             return
         slot = min(short, key=lambda slot: slot.taken)
         try:
             self._share(slot)
-            self._read_chunk(slot)
+            if not self._is_whole(slot):
+                self._read(slot)
         except Exception as error:  # the other rows' requests must not end by it
             self._fail([slot], error)
 
@@ -213,16 +218,11 @@ class Engine:
             self._hold_prefix(source, slot.row, shared)
             slot.request.shared = shared
 
-    def _read_chunk(self, slot: Slot) -> None:
-        session, held = self._session, self._session.tokens[slot.row]
-        length = chunk_length(min(len(slot.wanted) - 1 - len(held), self._chunk))
-        new = slot.wanted[len(held) : -1][:length]
-        ids, positions = padded([new], [len(held)], length)
-        weights, row = self._weights(np.array([slot.row])), jnp.int32(slot.row)
-        self._keep(read_row(weights, session.state.caches, row, ids, positions, session.config))
-        jax.block_until_ready(session.state.caches)  # so that what goes wrong is laid to this request
-        held.extend(new)
-        self.prefilled += len(new)
+    def _read(self, slot: Slot) -> None:
+        assert slot.request is not None
+        weights, held = self._weights(np.array([slot.row])), len(self._session.tokens[slot.row])
+        left, pictures = slot.wanted[held:-1], slot.request.pictures
+        self.prefilled += read_part(self._session, weights, slot.row, left, pictures, self._chunk)
 
     def _decode(self) -> None:
         """At least one token for each row whose prompt is read."""
@@ -339,6 +339,7 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         request.check(self._session.config.vocab_size)
+        check_pictures(request.prompt, request.pictures, self._session.config)
         if not 0 <= request.adapter <= self.adapters:
             raise ValueError(f"adapter: expected 0 to {self.adapters}, of which 0 is the base, found {request.adapter}")
         if len(request.prompt) > self.limit:

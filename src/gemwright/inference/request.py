@@ -1,10 +1,11 @@
 """A request to the engine, as its sender holds it: tokens that arrive, and how they end."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from gemwright.inference.interleaved import Row
 from gemwright.inference.sampling import Sampling
 
 Finish = Literal["stop", "length", "cancelled", "error"]
@@ -22,6 +23,8 @@ class Request:
     """Made by `Engine.submit`. All methods may be called from any thread.
 
     Attributes:
+      prompt: ids, and the marks of pictures.
+      pictures: by mark.
       finish: how it ended: `stop` at a stop id, `length` at `max_new_tokens` or the row's end, `cancelled`,
         `error`; None until then.
       error: what went wrong, where `finish` is `error`.
@@ -30,13 +33,14 @@ class Request:
 
     def __init__(
         self,
-        prompt: Sequence[int],
+        prompt: Row,
         max_new_tokens: int,
         sampling: Sampling,
         stop_ids: frozenset[int],
         adapter: int = 0,
     ) -> None:
-        self.prompt, self.max_new_tokens, self.adapter = tuple(prompt), max_new_tokens, adapter
+        self.prompt, self.pictures = tuple(int(token) for token in prompt.tokens), prompt.pictures
+        self.max_new_tokens, self.adapter = max_new_tokens, adapter
         self.sampling, self.stop_ids = sampling, stop_ids
         self.finish: Finish | None = None
         self.error: Exception | None = None
@@ -46,7 +50,7 @@ class Request:
 
     def check(self, vocab_size: int) -> None:
         """Raises ValueError if an argument is out of range."""
-        wrong = [token for token in self.prompt if not 0 <= token < vocab_size]
+        wrong = [token for token in self.prompt if not 0 <= token < vocab_size and token not in self.pictures]
         if not self.prompt:
             raise ValueError("a prompt needs at least one token; begin it with BOS")
         if wrong:

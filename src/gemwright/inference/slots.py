@@ -13,7 +13,8 @@ class Slot:
     """One row.
 
     Attributes:
-      wanted: the prompt and the tokens chosen so far; the row holds all but the last one before a token is chosen.
+      wanted: the prompt with its pictures' marks, and the tokens chosen so far; the row holds all but the last one
+        before a token is chosen.
       taken: number of the admission that took it last; the least is the longest unused.
       searched: whether other rows were searched for the beginning of the prompt.
       draft: guesses where the text itself has none; None has none.
@@ -43,7 +44,7 @@ class Slot:
         return max(0, min(MOST_GUESSES, self.request.max_new_tokens - self.count - 1, limit - len(self.wanted)))
 
     def looked_up(self, limit: int) -> list[int]:
-        """How the text may go on, going by itself; no stop token."""
+        """How the text may go on, going by itself; no stop token and no picture."""
         return self._proposed(self.lookup, self.room(limit))
 
     def drafted(self, most: int) -> list[int]:
@@ -54,4 +55,4 @@ class Slot:
         assert self.request is not None
         request = self.request
         found = proposer.propose(self.wanted, most, self.count, request.sampling) if most > 0 else []
-        return list(takewhile(lambda token: token not in request.stop_ids, found))
+        return list(takewhile(lambda token: token >= 0 and token not in request.stop_ids, found))
