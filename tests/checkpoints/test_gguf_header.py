@@ -273,6 +273,14 @@ def test_a_changed_byte_is_refused_or_changes_one_thing(tmp_path: Path, sample: 
     assert sum(a != b for a, b in zip(before, after, strict=True)) <= 1
 
 
+def test_more_layers_than_tensors_are_refused_before_any_is_declared(tmp_path: Path, sample: Sample) -> None:
+    key = next(key for key in sample.file.metadata if key.endswith(".block_count"))
+    at = sample.data.index(key.encode()) + len(key) + 4  # behind the value's type
+    message = read_all(tmp_path / "many.gguf", sample.data[:at] + struct.pack("<I", 2**24) + sample.data[at + 4 :])
+    assert isinstance(message, str)
+    assert "block_count: expected no more layers than" in message
+
+
 def things(file: GgufFile) -> list[Any]:
     pairs = [(key, list(value) if hasattr(value, "__len__") else value) for key, value in file.metadata.items()]
     return [*pairs, *((name, tensor.kind, tensor.shape) for name, tensor in file.tensors.items())]

@@ -166,7 +166,12 @@ def gguf_config(file: GgufFile) -> Config:
         architecture_of(file.metadata)  # before the embedding is missed in a file that is something else
         if EMBEDDING not in file.tensors:
             raise ValueError(f"tensor {EMBEDDING}: expected it in a Gemma, found none")
-        return config_of(file.metadata, file.tensors[EMBEDDING].shape[0])
+        config = config_of(file.metadata, file.tensors[EMBEDDING].shape[0])
+        if config.num_layers > len(file.tensors):  # or millions of layers would be declared before one is missed
+            raise ValueError(
+                f"block_count: expected no more layers than the {len(file.tensors)} tensors, found {config.num_layers}"
+            )
+        return config
     except ValueError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
 
