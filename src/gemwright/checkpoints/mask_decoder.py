@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.core.arrays import read_array
 from gemwright.core.module import Spec, map_specs
 from gemwright.models.mask_decoder import Config, MaskDecoder, published_names
 
@@ -46,7 +46,7 @@ def _from_archive(archive: zipfile.ZipFile, file: Path, config: Config) -> MaskD
         if f"{theirs}.npy" not in held:
             raise CheckpointError(f"{file}: expected an array {theirs!r}, found none; is it {FILE_NAME}?")
         with archive.open(f"{theirs}.npy") as stream:
-            found = np.lib.format.read_array(stream, allow_pickle=False)
+            found = read_array(stream)
         if found.shape != spec.shape:
             raise CheckpointError(f"{file}: expected {theirs!r} of shape {spec.shape}, found {found.shape}")
         return jnp.asarray(found, jnp.float32)

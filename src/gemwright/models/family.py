@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gemwright.core.cache import LayerCache
 from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight
-from gemwright.models import gemma, gemma3, gemma3_vision, griffin, paligemma
+from gemwright.models import gemma, gemma3, gemma3_vision, griffin, paligemma, seeing
 from gemwright.text import control
 
 Cache = tuple[LayerCache, ...]
@@ -100,14 +100,14 @@ FAMILIES: dict[str, Family] = (
         for name, names in griffin.HUGGING_FACE_NAMES.items()
     }
     | {
-        name: Family(paligemma.PaliGemma.specs, paligemma.new_cache, paligemma.goes_back_from, names)
+        name: Family(paligemma.PaliGemma.specs, seeing.new_cache, seeing.goes_back_from, names)
         for name, names in paligemma.HUGGING_FACE_NAMES.items()
     }
     | {
         name: Family(
             gemma3_vision.Gemma3Vision.specs,
-            gemma3_vision.new_cache,
-            gemma3_vision.goes_back_from,
+            seeing.new_cache,
+            seeing.goes_back_from,
             names,
             gemma3.END_OF_TURN_ID,
         )

@@ -17,9 +17,9 @@ from gemwright.core.cache import KVCache
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import rms_norm
-from gemwright.core.weights import Weight
-from gemwright.models import gemma, gemma3, siglip
+from gemwright.models import gemma3, siglip
 from gemwright.models.gemma3 import Gemma3
+from gemwright.models.seeing import DecodersConstants, ReadsText
 from gemwright.models.siglip import SigLIP
 
 FAMILY = "gemma3"
@@ -28,7 +28,7 @@ FAMILY = "gemma3"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DecodersConstants):
     """The constants of both halves.
 
     Attributes:
@@ -49,22 +49,6 @@ class Config:
     @property
     def family(self) -> str:
         return FAMILY
-
-    @property
-    def vocab_size(self) -> int:
-        return self.decoder.vocab_size
-
-    @property
-    def embed_dim(self) -> int:
-        return self.decoder.embed_dim
-
-    @property
-    def num_layers(self) -> int:
-        return self.decoder.num_layers
-
-    @property
-    def max_positions(self) -> int:
-        return self.decoder.max_positions
 
     @property
     def patches_per_side(self) -> int:
@@ -114,7 +98,7 @@ def pool(patches: jax.Array, config: Config) -> jax.Array:
 
 
 @module
-class Gemma3Vision:
+class Gemma3Vision(ReadsText):
     vision: SigLIP
     projector: Projector
     decoder: Gemma3
@@ -122,23 +106,6 @@ class Gemma3Vision:
     @staticmethod
     def specs(config: Config) -> "Gemma3Vision":
         return Gemma3Vision(SigLIP.specs(config.vision), Projector.specs(config), Gemma3.specs(config.decoder))
-
-    @property
-    def embedding(self) -> Weight:
-        """(V, D), also the head."""
-        return self.decoder.embedding
-
-    def __call__(
-        self,
-        tokens: jax.Array,
-        config: Config,
-        *,
-        positions: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        cache: tuple[KVCache, ...] | None = None,
-    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
-        """Text: the decoder's, as `Gemma` says."""
-        return self.decoder(tokens, config.decoder, positions=positions, segments=segments, cache=cache)
 
     def look(self, pixels: jax.Array, config: Config) -> jax.Array:
         """(P, S, S, 3) pixels in [-1, 1] -> (P, N, D): what the decoder reads in the place of tokens."""
@@ -176,22 +143,6 @@ class Gemma3Vision:
         to_the_end = config.picture_tokens - 1 - places % config.picture_tokens
         reach = jnp.where(soft, positions + to_the_end, positions)
         return self.decoder.run(x, gemma3.steps(config.decoder, positions, segments, reach), config.decoder, cache)
-
-    def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
-        """(..., D) -> (..., V) in float32."""
-        return self.decoder.logits(hidden, config.decoder)
-
-
-def new_cache(
-    config: Config, rows: int, capacity: int, dtype: jnp.dtype, bits: int | None = None
-) -> tuple[KVCache, ...]:
-    """An empty cache for rows of up to `capacity` tokens, soft ones among them, one a layer."""
-    return gemma.new_cache(config.decoder, rows, capacity, dtype, bits)  # pyright: ignore[reportArgumentType]
-
-
-def goes_back_from(config: Config) -> int:
-    """The longest row that can be cut anywhere, but not within a picture."""
-    return gemma.goes_back_from(config.decoder)  # pyright: ignore[reportArgumentType]
 
 
 # ------------------------------------------------------------------------------------ name table

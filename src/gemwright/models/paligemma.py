@@ -19,6 +19,7 @@ from gemwright.core.names import NameTable
 from gemwright.core.weights import Weight, project
 from gemwright.models import gemma, siglip
 from gemwright.models.gemma import Gemma, Step
+from gemwright.models.seeing import DecodersConstants, ReadsText
 from gemwright.models.siglip import SigLIP
 
 # ---------------------------------------------------------------------------------------- config
@@ -31,7 +32,7 @@ _FAMILIES = {"gemma": "paligemma", "gemma2": "paligemma2"}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DecodersConstants):
     """The constants of both halves.
 
     Attributes:
@@ -45,22 +46,6 @@ class Config:
     @property
     def family(self) -> str:
         return _FAMILIES[self.decoder.family]
-
-    @property
-    def vocab_size(self) -> int:
-        return self.decoder.vocab_size
-
-    @property
-    def embed_dim(self) -> int:
-        return self.decoder.embed_dim
-
-    @property
-    def num_layers(self) -> int:
-        return self.decoder.num_layers
-
-    @property
-    def max_positions(self) -> int:
-        return self.decoder.max_positions
 
     @property
     def picture_tokens(self) -> int:
@@ -108,7 +93,7 @@ class Projector:
 
 
 @module
-class PaliGemma:
+class PaliGemma(ReadsText):
     vision: SigLIP
     projector: Projector
     decoder: Gemma
@@ -116,23 +101,6 @@ class PaliGemma:
     @staticmethod
     def specs(config: Config) -> "PaliGemma":
         return PaliGemma(SigLIP.specs(config.vision), Projector.specs(config), Gemma.specs(config.decoder))
-
-    @property
-    def embedding(self) -> Weight:
-        """(V, D), also the head."""
-        return self.decoder.embedding
-
-    def __call__(
-        self,
-        tokens: jax.Array,
-        config: Config,
-        *,
-        positions: jax.Array | None = None,
-        segments: jax.Array | None = None,
-        cache: tuple[KVCache, ...] | None = None,
-    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
-        """Text alone, or what follows a prompt that `read` has read: the decoder's, as `Gemma` says."""
-        return self.decoder(tokens, config.decoder, positions=positions, segments=segments, cache=cache)
 
     def read(
         self,
@@ -171,22 +139,6 @@ class PaliGemma:
     def look(self, pixels: jax.Array, config: Config) -> jax.Array:
         """(B, S, S, 3) pixels -> (B, N, D): what the decoder reads in the place of tokens."""
         return self.projector(self.vision(pixels, config.vision))
-
-    def logits(self, hidden: jax.Array, config: Config) -> jax.Array:
-        """(..., D) -> (..., V) in float32."""
-        return self.decoder.logits(hidden, config.decoder)
-
-
-def new_cache(
-    config: Config, rows: int, capacity: int, dtype: jnp.dtype, bits: int | None = None
-) -> tuple[KVCache, ...]:
-    """An empty cache for rows of up to `capacity` patches and tokens, one a layer."""
-    return gemma.new_cache(config.decoder, rows, capacity, dtype, bits)
-
-
-def goes_back_from(config: Config) -> int:
-    """The longest row that can be cut anywhere behind its picture."""
-    return gemma.goes_back_from(config.decoder)
 
 
 # ------------------------------------------------------------------------------------ name table

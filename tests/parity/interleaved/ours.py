@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemwright.core.cache import KVCache
-from gemwright.models.gemma3_vision import Config, Gemma3Vision, new_cache
+from gemwright.models.gemma3_vision import Config, Gemma3Vision
+from gemwright.models.seeing import new_cache
 from tests.parity.interleaved.cases import ANSWER, GREEDY, ROWS, Family, places_of, positions_of
 
 Cache = tuple[KVCache, ...]

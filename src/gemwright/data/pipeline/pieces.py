@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gemwright.core.arrays import read_arrays
 from gemwright.data.documents import Document
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.recipe import Recipe
@@ -88,7 +89,7 @@ def sketch_piece(stage: Stage, text: str) -> str:
 def judge_piece(stage: Stage, text: str) -> str:
     """Write what is kept of a piece, what could not be read, and the account of both."""
     piece = Piece.from_text(text)
-    decision = load_arrays(stage.folder / "decision.npz") if isinstance(stage.step, Global) else {}
+    decision = read_arrays(stage.folder / "decision.npz") if isinstance(stage.step, Global) else {}
     account = Account()
     writer = ShardWriter(stage.folder / "shards", piece.name, stage.recipe.shard)
     quarantine = RowWriter(stage.folder / "quarantine" / f"{piece.name}.jsonl")
@@ -161,11 +162,6 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     write_whole(path, write)
 
 
-def load_arrays(path: Path) -> Arrays:
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def lazy_sketch(path: Path) -> Sketch:
-    load: Callable[[], Arrays] = lambda: load_arrays(path)  # noqa: E731
+    load: Callable[[], Arrays] = lambda: read_arrays(path)  # noqa: E731
     return load

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gemwright.core.arrays import map_array
 from gemwright.data.documents import Document, Split
 from gemwright.data.pipeline.pieces import Piece, shards_of
 from gemwright.data.pipeline.shards import read_shard, write_json, write_whole
@@ -55,7 +56,7 @@ def join_pieces(stage: TokenStage, names: Sequence[str]) -> dict[str, int]:
         counts: dict[str, int] = {}
         for split in SPLITS:
             parts = [stage.folder / "pieces" / f"{name}.{split}.npy" for name in names]
-            counts[split] = sum(len(np.load(part, mmap_mode="r")) for part in parts)
+            counts[split] = sum(len(map_array(part)) for part in parts)
             _join_streams(stage.folder / f"{split}.npy", parts, counts[split])
             tables = [stage.folder / "pieces" / f"{name}.{split}.parquet" for name in names]
             _join_tables(stage.folder / f"{split}.parquet", tables)
@@ -100,7 +101,7 @@ def streams_by_source(folder: Path, split: Split = "train") -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / "tokens" / f"{split}.parquet")
-    stream = np.load(folder / "tokens" / f"{split}.npy", mmap_mode="r")
+    stream = map_array(folder / "tokens" / f"{split}.npy")
     ends = np.cumsum(table["tokens"].to_numpy())
     parts: dict[str, list[Any]] = {}
     for source, begin, end in zip(table["source"].to_pylist(), [0, *ends[:-1]], ends, strict=True):
@@ -127,11 +128,11 @@ def _saving(array: Any) -> Any:
 
 def _join_streams(path: Path, parts: Sequence[Path], total: int) -> None:
     def write(partial: Path) -> None:
-        dtype = np.load(parts[0], mmap_mode="r").dtype
+        dtype = map_array(parts[0]).dtype
         whole = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=(total,))
         at = 0
         for part in parts:
-            stream = np.load(part, mmap_mode="r" if part.stat().st_size > 128 else None)
+            stream = map_array(part)
             whole[at : at + len(stream)] = stream
             at += len(stream)
         whole.flush()

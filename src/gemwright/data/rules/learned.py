@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gemwright.core.arrays import read_arrays
 from gemwright.data.plain import Array, window_hashes, word_hashes
 from gemwright.data.rules.batch import Batch, Verdicts
 
@@ -67,8 +68,8 @@ def load_model(path: Path | str) -> LinearModel:
       ValueError: if it is no such model.
     """
     try:
-        with np.load(path) as stored:
-            model = LinearModel(stored["weights"].astype(np.float32), float(stored["bias"]))
+        stored = read_arrays(path)
+        model = LinearModel(stored["weights"].astype(np.float32), float(stored["bias"]))
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: expected a model written by `gemwright data learn`: {error}") from None
     if model.weights.shape != (1 << BITS,):
