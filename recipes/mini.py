@@ -27,7 +27,7 @@ from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
 from gemwright.training.loop import train
-from gemwright.training.run import Run, Stage
+from gemwright.training.run import Optimizer, Run, Stage
 
 VOCAB_SIZE = 4096
 CHARACTER_COVERAGE = 0.997  # the rarest Japanese and Korean characters are spelled in bytes
@@ -53,7 +53,7 @@ def run(accelerator: bool) -> Run:
     )
     if accelerator:
         stages = (Stage(steps=4400, length=512), Stage(steps=800, length=1024))
-        return Run(model=model, stages=stages, tokens_per_step=32_768, peak_rate=1e-2)
+        return Run(model=model, stages=stages, tokens_per_step=32_768, optimizer=Optimizer(lr=1e-2))
     stages = (Stage(steps=6200, length=256), Stage(steps=1400, length=512), Stage(steps=800, length=1024))
     return Run(model=model, stages=stages, tokens_per_step=2048)
 

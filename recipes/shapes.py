@@ -30,11 +30,12 @@ from gemwright.models.gemma import gemma1
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.text.picture_prompt import format_picture_prompt
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
-from gemwright.training.loop import plot_losses, restore, save, trim
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.pictures import PictureBatch, make_picture_step
-from gemwright.training.run import Run, Stage
+from gemwright.training.report import plot_losses, trim
+from gemwright.training.run import Optimizer, Run, Stage
 from gemwright.training.step import State
+from gemwright.training.store import Store
 from recipes.shapes_data import Example, examples
 
 LENGTH = 22
@@ -55,7 +56,8 @@ def model() -> Config:
 
 
 def run(steps: int) -> Run:
-    return Run(model().decoder, (Stage(steps, LENGTH),), ROWS * LENGTH, peak_rate=4e-3, warmup=60, weight_decay=0.02)
+    optimizer = Optimizer(lr=4e-3, warmup=60, weight_decay=0.02)
+    return Run(model().decoder, (Stage(steps, LENGTH),), ROWS * LENGTH, optimizer)
 
 
 def tokenizer() -> Tokenizer:
@@ -83,7 +85,9 @@ def train(steps: int, folder: Path) -> PaliGemma:
     config, words, recipe = model(), tokenizer(), run(steps)
     optimizer = make_optimizer(recipe, PaliGemma.specs(config))
     fresh: Any = initialise(PaliGemma.specs(config), recipe.seed)
-    state = restore(State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), folder / "state.safetensors")
+    state, store = State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), Store(folder)
+    if saved := store.steps():
+        state = store.restore(saved[-1], state)
     step, first = make_picture_step(config, optimizer), int(state.step)
     trim(folder / "losses.jsonl", first)
     with (folder / "losses.jsonl").open("a", buffering=1) as log:
@@ -95,7 +99,8 @@ def train(steps: int, folder: Path) -> PaliGemma:
             record = {"step": number, "loss": round(float(loss), 5), "seconds": round(time.perf_counter() - begun, 3)}
             log.write(json.dumps(record) + "\n")
             if (number + 1) % SAVE_EVERY == 0 or number + 1 == steps:
-                save(state, folder / "state.safetensors")
+                store.save(number + 1, state, {})
+    store.close()
     plot_losses(folder)
     trained: Any = state.weights
     return trained

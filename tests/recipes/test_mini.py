@@ -15,7 +15,7 @@ from gemwright.data.documents import Document
 from gemwright.model import load
 from gemwright.models.gemma import gemma1
 from gemwright.text.tokenizer import Tokenizer
-from gemwright.training.run import Run, Stage
+from gemwright.training.run import Optimizer, Run, Stage
 from recipes import mini
 
 like_a_property = settings(derandomize=True, deadline=None, max_examples=200)
@@ -80,7 +80,7 @@ def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for module in (argparse, textwrap, inspect, json):
         (corpus / f"{module.__name__}.py").write_text(inspect.getsource(module), encoding="utf-8")
     sizes = {"embed_dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "mlp_dim": 32}
-    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, warmup=1)
+    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, Optimizer(warmup=1))
     monkeypatch.setattr(mini, "VOCAB_SIZE", 700)
     monkeypatch.setattr(mini, "run", lambda accelerator: small)
     monkeypatch.setattr(mini, "documents", lambda folder: list(mini.read_folder(folder)))
