@@ -15,6 +15,7 @@ from gemwright.data.documents import Document
 from gemwright.model import load
 from gemwright.models.gemma import gemma1
 from gemwright.text.tokenizer import Tokenizer
+from gemwright.training.pretrain import pretrain
 from gemwright.training.run import Optimizer, Run, Stage
 from recipes import mini
 
@@ -84,11 +85,10 @@ def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mini, "VOCAB_SIZE", 700)
     monkeypatch.setattr(mini, "run", lambda accelerator: small)
     monkeypatch.setattr(mini, "documents", lambda folder: list(mini.read_folder(folder)))
-    monkeypatch.setattr("sys.argv", ["mini", "--corpus", str(corpus), "--out", str(tmp_path / "out")])
-    mini.main()
-    model = load(tmp_path / "out" / "model")
+    recipe = mini.pretraining(corpus)
+    model = load(pretrain(recipe, tmp_path / "out"))
     assert model.config == small.model
     assert isinstance(model.generate("def", 4), str)
     before = (tmp_path / "out" / "stream.npy").stat().st_mtime_ns
-    mini.main()  # again: nothing is left to do, nothing is made anew
+    pretrain(recipe, tmp_path / "out")  # again: nothing is left to do, nothing is made anew
     assert (tmp_path / "out" / "stream.npy").stat().st_mtime_ns == before

@@ -12,7 +12,7 @@ from gemwright.core.sharding import MeshShape, make_mesh
 from gemwright.data.packing import Batch, Rows, pack, rows_to_batch
 from gemwright.models import griffin
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
-from gemwright.training.loop import Interrupted, groups, train
+from gemwright.training.loop import Interrupted, next_group, train
 from gemwright.training.report import read_losses
 from gemwright.training.run import Optimizer, Run, Stage
 from gemwright.training.step import fresh_state, make_steps, token_losses
@@ -124,8 +124,11 @@ def test_steps_of_one_program_are_those_of_many(whole: tuple[Gemma, Path], tmp_p
 
 
 def test_programs_end_where_rows_grow_and_where_states_are_saved() -> None:
-    run = replace(RUN, stages=(Stage(7, 8), Stage(6, 16)))
-    found = [(steps.start, steps.stop) for steps in groups(run, 1, 13, burst=4, save_every=5)]
+    run, step, found = replace(RUN, stages=(Stage(7, 8), Stage(6, 16))), 1, list[tuple[int, int]]()
+    while step < 13:
+        steps = next_group(run, step, last=13, burst=4, is_border=lambda step: step % 5 == 0)
+        found.append((steps.start, steps.stop))
+        step = steps.stop
     assert found == [(1, 5), (5, 7), (7, 10), (10, 13)]
 
 

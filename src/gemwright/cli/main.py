@@ -13,6 +13,7 @@ from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
 from gemwright.cli.generate import generate
 from gemwright.cli.models import models
+from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
 from gemwright.cli.summary import summary
 
@@ -38,7 +39,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, models, summary, convert, quantize, bench):
+for verb in (chat, generate, models, summary, convert, quantize, bench, pretrain):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 

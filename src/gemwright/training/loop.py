@@ -1,25 +1,29 @@
 """The loop: steps, progress, checkpoints. Interrupted or killed, it resumes where it was, bit by bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gemwright.core.module import drawn, map_specs
+from gemwright.core.module import abstract, drawn, map_specs
 from gemwright.core.sharding import BATCHES, FULLY_SHARDED, make_mesh, place, sharding_of
 from gemwright.core.trainable import join, specs_like, split
 from gemwright.data.packing import Batch
 from gemwright.models.family import Decoder, specs_of
+from gemwright.training.effort import step_flops
+from gemwright.training.guard import trouble
 from gemwright.training.optimizer import make_optimizer
+from gemwright.training.replay import Replay
 from gemwright.training.report import Report, plot_losses
 from gemwright.training.run import Run
 from gemwright.training.settings import check_same, deciding
-from gemwright.training.step import State, fresh_state, make_steps
+from gemwright.training.step import State, Steps, fresh_state, make_steps
 from gemwright.training.store import Store
 
 BURST = 50
@@ -47,6 +51,7 @@ def train(
     until: int | None = None,
     burst: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    peak: float | None = None,
 ) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights, spread over the run's mesh.
 
@@ -61,6 +66,7 @@ def train(
       is_trained: by the name of a leaf, whether it is trained; all are unless given.
       until: stop after this step instead of at the run's end.
       burst: steps of one program; by default 1 on a CPU, and `BURST` on an accelerator.
+      peak: operations a second that the machine can do, to show the share that is done.
       stop: asked after each program; once it says so, the state is saved.
 
     Raises:
@@ -69,26 +75,18 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     task = begin(run, weights, is_trained)
-    burst = burst or (1 if jax.default_backend() == "cpu" else BURST)
     last = min(run.steps, until or run.steps)
     store = Store(folder)
     try:
-        state, first = _resumed(store, run, task.state)
-        with Report(folder, run.tokens_per_step, first, last, shown=jax.process_index() == 0) as report:
-            for steps in groups(run, first, last, burst, save_every):
-                state, measures = task.steps(state, task.batches(run, data, steps))
-                report.begun(steps, measures)
-                stopping = stop()
-                if steps.stop % save_every == 0 or steps.stop == last or stopping:
-                    report.finish()
-                    store.save(steps.stop, state, _notes(run, steps.stop))
-                if stopping and steps.stop < last:
-                    raise Interrupted(f"stopped after step {steps.stop} of {run.steps}")
+        with Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0) as report:
+            loop = _Loop(run, data, task, store, report)
+            loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
     finally:
         store.close()
     if jax.process_index() == 0:
         plot_losses(folder)
-    return state.weights if task.frozen is None else join(state.weights, task.frozen)
+    found = loop.state.weights
+    return found if task.frozen is None else join(found, task.frozen)
 
 
 @dataclass
@@ -96,21 +94,17 @@ class Task:
     """A run made ready for this machine.
 
     Attributes:
-      state: of no steps.
+      fresh: the state of no steps.
       steps: the program.
       frozen: what is not trained.
+      flops: that a step needs, by its number.
     """
 
     mesh: Mesh
-    state: State
-    steps: Callable[[State, Batch], tuple[State, Any]]
+    fresh: Callable[[], State]
+    steps: Steps
     frozen: Decoder | None
-
-    def batches(self, run: Run, data: Data, steps: range) -> Batch:
-        """Those of some steps, stacked, each row on its device."""
-        length, rows = run.length(steps.start), run.rows(steps.start)
-        found = [data.batch(step, rows, length) for step in steps]
-        return jax.tree.map(lambda *parts: place(np.stack(parts), self.mesh, BATCHES), *found)
+    flops: Callable[[int], float]
 
 
 def begin(run: Run, weights: Decoder | None = None, is_trained: Callable[[str], bool] | None = None) -> Task:
@@ -121,22 +115,118 @@ def begin(run: Run, weights: Decoder | None = None, is_trained: Callable[[str], 
     """
     mesh, specs = make_mesh(run.mesh), specs_of(run.model)
     _check_rows(run, mesh)
-    trained, frozen = _drawn(specs, run.seed, mesh) if weights is None else weights, None
-    if is_trained is not None:
+    trained, frozen = (abstract(specs, jnp.dtype(jnp.float32)) if weights is None else weights), None
+    if weights is not None and is_trained is not None:
         trained, frozen = split(trained, is_trained)
     declared = specs_like(specs, trained)
     optimizer: optax.GradientTransformation = make_optimizer(run, declared, mesh)
     steps = make_steps(run.model, optimizer, mesh, run.compute, specs=declared, frozen=frozen)
-    return Task(mesh, fresh_state(trained, declared, optimizer, mesh), steps, frozen)
+
+    def fresh() -> State:
+        begun = _drawn(specs, run.seed, mesh) if weights is None else trained
+        return fresh_state(begun, declared, optimizer, mesh)
+
+    return Task(mesh, fresh, steps, frozen, lambda step: step_flops(run, specs, run.length(step)))
 
 
-def groups(run: Run, first: int, last: int, burst: int, save_every: int) -> Iterator[range]:
-    """Runs of at most `burst` steps whose rows are equally long, ending where a state is saved."""
-    while first < last:
-        end = min(first + burst, last, first - first % save_every + save_every)
-        end = next((step for step in range(first, end) if run.length(step) != run.length(first)), end)
-        yield range(first, end)
-        first = end
+class _Loop:
+    """A run under way.
+
+    Attributes:
+      step: steps done.
+      skipped: batches that were passed over before it.
+      judged: steps whose losses were looked at.
+    """
+
+    def __init__(self, run: Run, data: Data, task: Task, store: Store, report: Report) -> None:
+        self.run, self.data, self.task, self.store, self.report = run, data, task, store, report
+        self.rollbacks = 0
+        self.replay = Replay(task.steps, self._batches, run.guard.replay_every, run.guard.replay_steps)
+        self.state = task.fresh()
+        self.like: Any = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self.state
+        )
+        self.step, self.skipped = self._restore()
+
+    def go_to(self, last: int, burst: int, save_every: int, stop: Callable[[], bool]) -> None:
+        """Take steps up to `last`, and save."""
+
+        def is_border(step: int) -> bool:
+            return step % save_every == 0 or self.replay.is_border(step)
+
+        while self.step < last:
+            steps = next_group(self.run, self.step, last, burst, is_border)
+            self._take(steps)
+            stopping = stop()
+            if steps.stop % save_every == 0 or steps.stop == last or stopping:
+                self.report.finish()
+            if not self._went_back() and (steps.stop % save_every == 0 or steps.stop == last or stopping):
+                self._save()
+            if stopping and self.step < last:
+                raise Interrupted(f"stopped after step {self.step} of {self.run.steps}")
+
+    def _take(self, steps: range) -> None:
+        self.state, done, faults = self.replay(steps, self.state)
+        self.step = steps.stop
+        for fault in faults:
+            self.report.event(f"{fault}; computed again")
+        if done[0][0].start < steps.start:
+            self.report.finish()
+            self.report.go_back(done[0][0].start)
+        for taken, measures in done:
+            self.report.begun(taken, measures)
+
+    def _batches(self, steps: range) -> Batch:
+        """Those of some steps, stacked, each row on its device."""
+        length, rows = self.run.length(steps.start), self.run.rows(steps.start)
+        found = [self.data.batch(step + self.skipped, rows, length) for step in steps]
+        return jax.tree.map(lambda *parts: place(np.stack(parts), self.task.mesh, BATCHES), *found)
+
+    def _went_back(self) -> bool:
+        """Whether a loss that was reported sent the run back."""
+        found = trouble(self.report.losses, self.judged, self.run.guard)
+        self.judged = len(self.report.losses)
+        if found is None:
+            return False
+        step, why = found
+        self.rollbacks += 1
+        if self.rollbacks > self.run.guard.rollbacks:
+            raise ValueError(
+                f"step {step}: {why}, after {self.rollbacks - 1} times back; lower the rate, or see the data"
+            )
+        after = step + self.skipped + 1
+        self.store.wait()
+        self.step, skipped = self._restore()
+        self.replay.forget()
+        self.report.event(f"step {step}: {why}; back to step {self.step}, batches up to {after - 1} are passed over")
+        self.skipped = max(skipped, after - self.step)
+        return True
+
+    def _restore(self) -> tuple[int, int]:
+        """Take the newest state in the store, or a fresh one. Its steps, and the batches passed over before."""
+        step, skipped = 0, 0
+        if saved := self.store.steps():
+            step, kept = saved[-1], self.store.notes(saved[-1])
+            check_same(kept["run"], self.run, self.store.folder)
+            self.state, skipped = self.store.restore(step, self.like), kept["skipped"]
+        elif int(self.state.step):
+            self.state = self.task.fresh()
+        self.report.go_back(step)
+        self.judged = step
+        return step, skipped
+
+    def _save(self) -> None:
+        self.store.save(self.step, self.state, {"run": deciding(self.run), "skipped": self.skipped})
+
+
+def next_group(run: Run, first: int, last: int, burst: int, is_border: Callable[[int], bool]) -> range:
+    """At most `burst` steps whose rows are equally long, that end at the next border."""
+    end = min(first + burst, last)
+    lengths = run.length(first)
+    return range(
+        first,
+        next((step for step in range(first + 1, end) if is_border(step) or run.length(step) != lengths), end),
+    )
 
 
 def _check_rows(run: Run, mesh: Mesh) -> None:
@@ -157,15 +247,3 @@ def _drawn(specs: Decoder, seed: int, mesh: Mesh) -> Decoder:
         return place(np.asarray(drawn(seed, name, spec)), mesh, sharding_of(spec, mesh, FULLY_SHARDED).spec)
 
     return map_specs(one, specs)
-
-
-def _resumed(store: Store, run: Run, fresh: State) -> tuple[State, int]:
-    """The newest state in the store and its steps, or the fresh one."""
-    if not (steps := store.steps()):
-        return fresh, 0
-    check_same(store.notes(steps[-1])["run"], run, store.folder)
-    return store.restore(steps[-1], fresh), steps[-1]
-
-
-def _notes(run: Run, step: int) -> dict[str, Any]:
-    return {"run": deciding(run), "batches": step}

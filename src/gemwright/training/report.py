@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gemwright.training.step import Measures
 
 LOSSES = "losses.jsonl"
+EVENTS = "events.jsonl"
+"""What went wrong, and what was done."""
 
 
 @dataclass
@@ -23,15 +26,15 @@ class Report:
 
     Attributes:
       tokens: of a step.
-      flops: of a step, and `peak` of all devices a second; their quotient over time is the MFU. None shows none.
+      flops: of a step by its number, and `peak` of all devices a second; their quotient over time is the MFU. No
+        peak shows none.
       shown: whether this process draws and writes; one of several does.
     """
 
     folder: Path
     tokens: int
-    first: int
     last: int
-    flops: float = 0.0
+    flops: Callable[[int], float] = lambda step: 0.0
     peak: float | None = None
     shown: bool = True
     losses: list[float] = field(default_factory=list[float])
@@ -49,10 +52,8 @@ class Report:
             disable=not self.shown,
         )
         self._progress.start()
-        self._task = self._progress.add_task(
-            "train", total=self.last, completed=self.first, loss=float("nan"), rate=0.0, share=""
-        )
-        self.go_back(self.first)
+        self._task = self._progress.add_task("train", total=self.last, loss=float("nan"), rate=0.0, share="")
+        self._time = time.perf_counter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -71,6 +72,13 @@ class Report:
         if self.shown:
             self._progress.console.print(text, markup=False, soft_wrap=True)
 
+    def event(self, what: str) -> None:
+        """Note it for the report, and say it."""
+        self.say(what)
+        if self.shown:
+            with (self.folder / EVENTS).open("a") as log:
+                log.write(json.dumps({"at": time.strftime("%Y-%m-%d %H:%M:%S"), "what": what}) + "\n")
+
     def begun(self, steps: range, measures: Measures) -> None:
         """Steps were given to the device; report those before them."""
         self.finish()
@@ -84,15 +92,19 @@ class Report:
         found = jax.tree.map(lambda value: np.asarray(value).tolist(), measures)
         now, self._waiting = time.perf_counter(), None
         seconds, self._time = (now - self._time) / len(steps), now
+        share = self.flops(steps.start) / seconds / self.peak if self.peak else None
         rows = zip(steps, found.loss, found.norm, found.changed, strict=True)
-        self._write([_record(number, loss, norm, changed, seconds) for number, loss, norm, changed in rows])
-        self.losses += [round(loss, 5) for loss in found.loss]
+        self._write([_record(*row, seconds, share) for row in rows])
+        self.losses += [_exact(loss) for loss in found.loss]
+        for step, changed in zip(steps, found.changed, strict=True):
+            if not changed:
+                self.event(f"step {step}: loss or gradient is no number; the weights are left as they were")
         self._progress.update(
             self._task,
             completed=steps.stop,
             loss=found.loss[-1],
             rate=self.tokens / seconds,
-            share=f"  {self.flops / seconds / self.peak:.0%} MFU" if self.peak else "",
+            share="" if share is None else f"  {share:.0%} MFU",
         )
 
     def _write(self, records: list[dict[str, Any]]) -> None:
@@ -101,10 +113,16 @@ class Report:
                 log.writelines(json.dumps(record) + "\n" for record in records)
 
 
-def _record(step: int, loss: float, norm: float, changed: bool, seconds: float) -> dict[str, Any]:
+def _record(step: int, loss: float, norm: float, changed: bool, seconds: float, share: float | None) -> dict[str, Any]:
     """A step's line; what is no number is null."""
-    sound = {name: round(value, 5) if np.isfinite(value) else None for name, value in (("loss", loss), ("norm", norm))}
-    return {"step": step, **sound, "seconds": round(seconds, 3), **({} if changed else {"skipped": True})}
+    sound = {name: _exact(value) if np.isfinite(value) else None for name, value in (("loss", loss), ("norm", norm))}
+    rest = {} if share is None else {"mfu": float(f"{share:.3g}")}
+    return {"step": step, **sound, "seconds": round(seconds, 4), **rest, **({} if changed else {"skipped": True})}
+
+
+def _exact(value: float) -> float:
+    """As few digits as tell a float32 from all others."""
+    return float(f"{value:.9g}")
 
 
 def read_losses(folder: Path) -> list[float]:

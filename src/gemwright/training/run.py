@@ -65,6 +65,31 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What is done when something goes wrong.
+
+    A step whose loss or gradient is no number changes nothing. After `patience` of them in a row, and after a spike,
+    the run goes back to the newest checkpoint and passes over the batches since.
+
+    Attributes:
+      spike: a loss so many robust standard deviations above the median of the `window` before; 0 looks for none.
+      rollbacks: after so many the run ends with an error.
+      replay_every: steps; the `replay_steps` before each multiple are computed again and compared bit by bit. 0: never.
+    """
+
+    spike: float = 10.0
+    window: int = 50
+    patience: int = 10
+    rollbacks: int = 5
+    replay_every: int = 0
+    replay_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.replay_every and not 1 <= self.replay_steps <= self.replay_every:
+            raise ValueError(f"replay_steps {self.replay_steps}: expected 1 to replay_every, {self.replay_every}")
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything that decides a training run besides its data.
 
@@ -79,6 +104,7 @@ class Run:
     optimizer: Optimizer = field(default_factory=Optimizer)
     compute: Compute = field(default_factory=Compute)
     mesh: MeshShape = field(default_factory=MeshShape)
+    guard: Guard = field(default_factory=Guard)
     seed: int = 0
 
     @property
