@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gemwright.core.sharding import devices_in_use
+from gemwright.data.packing import Soft
 
 _LOGITS = 1 << 26
 """Held at once by a device."""
@@ -36,6 +37,7 @@ def summed_loss(
     counts: jax.Array,
     *,
     z_loss: float = 0.0,
+    soft: Soft | None = None,
 ) -> Losses:
     """The sums over tokens of `counts` times their losses.
 
@@ -50,6 +52,7 @@ def summed_loss(
       targets: (B, T) tokens.
       counts: (B, T) float32.
       z_loss: times the square of the logarithm of the softmax's divisor.
+      soft: (B, T, k), learned in place of `targets`; the second sum stays theirs.
     """
     vocabulary = jax.eval_shape(score, head, fixed, hidden[:, :1]).shape[-1]
     length = targets.shape[1]
@@ -57,21 +60,32 @@ def summed_loss(
     piece = -(-length // min(length, pieces))
     pieces = -(-length // piece)
 
-    def cut(values: jax.Array) -> jax.Array:
+    def cut(values: Any) -> Any:
+        return jax.tree.map(cut_one, values)
+
+    def cut_one(values: jax.Array) -> jax.Array:
         rest = values.shape[2:]
         filled = jnp.pad(values, ((0, 0), (0, pieces * piece - length), *((0, 0),) * len(rest)))
         return jnp.moveaxis(filled.reshape(len(values), pieces, piece, *rest), 1, 0)
 
     loss = partial(_piece_loss, score, z_loss)
-    return _summed(loss, head, fixed, cut(hidden), cut(targets), cut(counts))
+    return _summed(loss, head, fixed, cut(hidden), cut((targets, soft)), cut(counts))
+
+
+Targets = tuple[jax.Array, Soft | None]
 
 
 def _piece_loss(
-    score: Score, z_loss: float, head: Any, fixed: Any, hidden: jax.Array, targets: jax.Array, counts: jax.Array
+    score: Score, z_loss: float, head: Any, fixed: Any, hidden: jax.Array, targets: Targets, counts: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    losses, divisors = _losses(score(head, fixed, hidden), targets)
-    cross_entropy = jnp.sum(losses * counts)
-    return (cross_entropy + z_loss * jnp.sum(jnp.square(divisors) * counts) if z_loss else cross_entropy), cross_entropy
+    logits = score(head, fixed, hidden)
+    losses, divisors = _losses(logits, targets[0])
+    objective = cross_entropy = jnp.sum(losses * counts)
+    if targets[1] is not None:
+        objective = jnp.sum(_soft_losses(logits, divisors, targets[1]) * counts)
+    if z_loss:
+        objective = objective + z_loss * jnp.sum(jnp.square(divisors) * counts)
+    return objective, cross_entropy
 
 
 def cross_entropies(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -87,8 +101,14 @@ def _losses(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array
     return divisors - jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1), divisors
 
 
-PieceLoss = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-Piece = tuple[jax.Array, jax.Array, jax.Array]
+def _soft_losses(logits: jax.Array, divisors: jax.Array, soft: Soft) -> jax.Array:
+    """Cross entropies with the teacher's shares, as far as they go."""
+    chosen = jnp.take_along_axis(logits, soft.tokens, axis=-1)
+    return jnp.sum(soft.shares * (divisors[..., None] - chosen), axis=-1)
+
+
+PieceLoss = Callable[[Any, Any, jax.Array, Targets, jax.Array], tuple[jax.Array, jax.Array]]
+Piece = tuple[jax.Array, Targets, jax.Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -98,7 +118,7 @@ def _summed(loss: PieceLoss, head: Any, fixed: Any, hidden: jax.Array, targets: 
 
 
 def _forward(
-    loss: PieceLoss, head: Any, fixed: Any, hidden: jax.Array, targets: jax.Array, counts: jax.Array
+    loss: PieceLoss, head: Any, fixed: Any, hidden: jax.Array, targets: Targets, counts: jax.Array
 ) -> tuple[Losses, Any]:
     with_gradient = jax.value_and_grad(loss, argnums=(0, 2), has_aux=True)
 
@@ -111,7 +131,9 @@ def _forward(
     if len(hidden) > 1:
         (losses, to_head), to_hidden = jax.lax.scan(add, begun, (hidden, targets, counts))
     else:
-        losses, (to_head, to_hidden) = with_gradient(head, fixed, hidden[0], targets[0], counts[0])
+        losses, (to_head, to_hidden) = with_gradient(
+            head, fixed, *jax.tree.map(lambda part: part[0], (hidden, targets, counts))
+        )
         to_hidden = to_hidden[None]
     to_head = jax.tree.map(lambda slope, leaf: slope.astype(leaf.dtype), to_head, head)
     return Losses(*losses), (to_head, to_hidden)

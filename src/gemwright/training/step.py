@@ -247,7 +247,7 @@ def _losses(
         model: Any = specs  # of which the head reads nothing but the embedding
         return replace(model, embedding=join(head, fixed)).logits(hidden, config)
 
-    return summed_loss(score, head, fixed, hidden, batch.targets, counts, z_loss=compute.z_loss)
+    return summed_loss(score, head, fixed, hidden, batch.targets, counts, z_loss=compute.z_loss, soft=batch.soft)
 
 
 def _changed(optimizer: optax.GradientTransformation, state: State, gradient: Any) -> State:
