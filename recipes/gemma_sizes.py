@@ -57,7 +57,7 @@ def run(size: str) -> Run:
         stages=(Stage({"2b": 480_000, "7b": 2_860_000}[size], LENGTH),),
         tokens_per_step=rows * LENGTH,
         optimizer=Optimizer(kind="adamw", lr=3e-4, warmup=2000, schedule="cosine", final_share=0.1, adam_b2=0.95),
-        compute=Compute(dtype="bfloat16", remat="layers", z_loss=1e-4),
+        compute=Compute(dtype="bfloat16", remat="layers", scan=True, z_loss=1e-4),
         mesh=pod.mesh,
     )
 

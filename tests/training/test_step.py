@@ -17,12 +17,13 @@ from gemwright.core.module import initialise
 from gemwright.core.sharding import MeshShape, make_mesh
 from gemwright.core.trainable import join, specs_like, split
 from gemwright.models.family import specs_of
+from gemwright.models.gemma import gemma1
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Compute
 from gemwright.training.step import fresh_state, make_steps, state_shardings, token_losses
 from gemwright.tuning.lora import Plan, adapt, is_change
 from tests.tolerances import AFTER_STEPS, BFLOAT16, SAME
-from tests.training.steps_on_meshes import CASES, batches, run_of, trained
+from tests.training.steps_on_meshes import CASES, SIZES, batches, run_of, trained
 
 ONE = (1, 1, 1)
 on_one_device = cache(lambda model: trained(run_of(model), ONE))
@@ -54,6 +55,14 @@ def test_what_is_computed_again_or_in_parts_changes_nothing(compute: Compute) ->
     found = trained(replace(run_of("gemma2"), compute=compute), (1, 2, 1))
     for name, expected in on_one_device("gemma2").items():
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=AFTER_STEPS, err_msg=name)
+
+
+def test_layers_in_a_loop_change_nothing() -> None:
+    run = replace(run_of("gemma2"), model=gemma1(num_heads=4, num_kv_heads=2, **SIZES))
+    expected = trained(run, ONE)
+    found = trained(replace(run, compute=Compute(scan=True, remat="layers")), (1, 2, 1))
+    for name, weight in expected.items():
+        np.testing.assert_allclose(found[name], weight, rtol=0, atol=AFTER_STEPS, err_msg=name)
 
 
 def test_narrow_products_leave_weights_wide() -> None:

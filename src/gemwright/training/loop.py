@@ -115,6 +115,8 @@ def begin(run: Run, weights: Decoder | None = None, is_trained: Callable[[str], 
     """
     mesh, specs = make_mesh(run.mesh), specs_of(run.model)
     _check_rows(run, mesh)
+    if run.compute.scan and run.model.family != "gemma":
+        raise ValueError(f"compute.scan: expected a Gemma 1, whose layers are alike, found {run.model.family}")
     trained, frozen = (abstract(specs, jnp.dtype(jnp.float32)) if weights is None else weights), None
     if weights is not None and is_trained is not None:
         trained, frozen = split(trained, is_trained)

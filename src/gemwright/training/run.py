@@ -54,12 +54,14 @@ class Compute:
       dtype: of products; weights and optimizer stay as they are (float32 where the run begins them).
       remat: what is computed again for the gradient: `none`; `products`, all that lies between products; `layers`,
         each layer whole, so that only what goes from one to the next is kept.
+      scan: layers are one loop, which compiles in the time of one; only where all are alike (Gemma 1).
       accumulate: parts of a batch read one after the other, whose gradients are added up.
       z_loss: times the square of the logarithm of the softmax's divisor, added to each token's loss; 1e-4 is usual.
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "products", "layers"] = "none"
+    scan: bool = False
     accumulate: int = 1
     z_loss: float = 0.0
 

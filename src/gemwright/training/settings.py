@@ -28,7 +28,7 @@ def settings(run: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-_FREE = ("mesh.", "compute.remat", "compute.accumulate", "guard.")
+_FREE = ("mesh.", "compute.remat", "compute.scan", "compute.accumulate", "guard.")
 """Do not change what is learned: a run may go on with others."""
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gemwright.core.module import Spec, map_specs
-from gemwright.core.sharding import ROWS, sharding_of
+from gemwright.core.sharding import FULLY_SHARDED, ROWS, sharding_of, shardings
 from gemwright.training.run import Compute
 
 Place = Callable[[Any], Any]
@@ -20,7 +20,7 @@ Place = Callable[[Any], Any]
 
 def spread(weights: Any, specs: Any, compute: Compute, mesh: Mesh) -> Any:
     """The model to compute a loss with; `weights` are fully sharded over `mesh`, or on its one device."""
-    several = mesh.size > 1
+    several, places = mesh.size > 1, None
 
     def place(spec: Spec, weight: Any) -> Any:
         if not isinstance(weight, jax.Array):
@@ -37,10 +37,13 @@ def spread(weights: Any, specs: Any, compute: Compute, mesh: Mesh) -> Any:
         return map_specs(lambda _, spec, weight: place(spec, weight), specs, part)
 
     again = compute.remat == "layers"
-    layers = tuple(
+    blocks = [
         Layer(block, lambda block, declared=declared: gathered(declared, block), rows, again)
         for declared, block in zip(specs.layers, weights.layers, strict=True)
-    )
+    ]
+    if compute.scan:
+        places = shardings(specs.layers[0], mesh, FULLY_SHARDED) if several else None
+    layers = (Scanned(tuple(blocks), places),) if compute.scan else tuple(blocks)
     rest = {name: gathered(getattr(specs, name), getattr(weights, name)) for name in ("embedding", "final_norm")}
     return replace(weights, layers=layers, **rest)
 
@@ -65,3 +68,30 @@ class Layer:
             return self.rows(self.place(block)(self.rows(x), *arguments)[0])
 
         return (jax.checkpoint(read) if self.again else read)(self.block, x), None
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Stands in the place of all blocks, which are alike: a loop over their stacked weights.
+
+    Attributes:
+      places: shardings of one block's weights; None on one device.
+    """
+
+    layers: tuple[Layer, ...]
+    places: Any
+
+    def __call__(self, x: jax.Array, *arguments: Any) -> tuple[jax.Array, None]:
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(layer.block for layer in self.layers))
+        if self.places is not None:
+            stacked = jax.tree.map(_held, stacked, self.places)
+
+        def one(x: jax.Array, block: Any) -> tuple[jax.Array, None]:
+            return replace(self.layers[0], block=block)(x, *arguments)
+
+        return jax.lax.scan(one, x, stacked)
+
+
+def _held(stack: jax.Array, place: NamedSharding) -> jax.Array:
+    """Weights of all layers, each where it was; so are their gradients."""
+    return jax.lax.with_sharding_constraint(stack, NamedSharding(place.mesh, PartitionSpec(None, *place.spec)))
