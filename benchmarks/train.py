@@ -92,8 +92,8 @@ def _ours(dtype: str, folder: Path) -> Step:
 
 
 def _torch(dtype: str, folder: Path, compiled: bool) -> Step:
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

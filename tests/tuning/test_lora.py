@@ -135,9 +135,9 @@ def test_changes_are_sharded_as_their_weights() -> None:
     specs = named_leaves(adapted_specs(replace(CONFIG, num_heads=4, mlp_dim=48), replace(PLAN, dora=True)))
     named = {name: sharding_of(spec, POD).spec for name, spec in specs.items()}
     assert tuple(named["layers.0.mlp.gate.a"]) == (None, None)
-    assert tuple(named["layers.0.mlp.gate.b"]) == ("model", None)
-    assert tuple(named["layers.0.mlp.down.a"]) == (None, "model")
-    assert tuple(named["layers.0.attention.query.magnitude"]) == ("model",)
+    assert tuple(named["layers.0.mlp.gate.b"]) == ("tensor", None)
+    assert tuple(named["layers.0.mlp.down.a"]) == (None, "tensor")
+    assert tuple(named["layers.0.attention.query.magnitude"]) == ("tensor",)
 
 
 # ------------------------------------------------------------------------------------------ training

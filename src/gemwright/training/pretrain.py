@@ -97,7 +97,9 @@ def pretrain(recipe: Pretraining, out: Path, until: int | None = None) -> Path:
     run, corpus = recipe.run, recipe.read(recipe.run, out)
     with asked_to_stop() as stop:
         peak = machine_peak(run.compute.dtype)
-        weights = train(run, ReadAhead(corpus.data), out, save_every=recipe.save_every, until=until, stop=stop, peak=peak)
+        weights = train(
+            run, ReadAhead(corpus.data), out, save_every=recipe.save_every, until=until, stop=stop, peak=peak
+        )
     write_report(out, run, weights, corpus.held_out)
     whole = _gathered(weights)
     if jax.process_index() == 0:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gemwright.core.module import count
 from gemwright.core.sharding import ROWS, make_mesh, place
+from gemwright.data.ahead import Data
 from gemwright.models.family import Decoder, specs_of
 from gemwright.training.report import EVENTS, LOSSES, plot_losses, read_losses
 from gemwright.training.run import Run
