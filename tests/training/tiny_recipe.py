@@ -1,9 +1,11 @@
 """A run of seconds: documents that count upwards. Also the recipe of the tests that start processes."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from gemwright.data.packing import Batch, Rows, pack
@@ -40,5 +42,8 @@ def read(_: Run, out: Path, seconds: float) -> Corpus:
     return Corpus(Slow(rows(), seconds), None, rows())
 
 
-def pretraining(steps: int = 12, seconds: float = 0.0, save_every: int = 2) -> Pretraining:
+def pretraining(steps: int = 12, seconds: float = 0.0, save_every: int = 2, tell: str = "") -> Pretraining:
+    if tell:  # which process this is
+        Path(tell).mkdir(parents=True, exist_ok=True)
+        (Path(tell) / f"pid{jax.process_index()}").write_text(str(os.getpid()))
     return Pretraining(run(steps), lambda run, out: read(run, out, seconds), save_every)

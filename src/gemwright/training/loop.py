@@ -19,6 +19,7 @@ from gemwright.data.packing import Batch
 from gemwright.models.family import Decoder, specs_of
 from gemwright.training.effort import step_flops
 from gemwright.training.guard import trouble
+from gemwright.training.members import Members
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.replay import Replay
 from gemwright.training.report import Report, plot_losses
@@ -59,6 +60,7 @@ def train(
     burst: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     peak: float | None = None,
+    members: Members | None = None,
 ) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights, spread over the run's mesh.
 
@@ -74,7 +76,8 @@ def train(
       until: stop after this step instead of at the run's end.
       burst: steps of one program; by default 1 on a CPU, and `BURST` on an accelerator.
       peak: operations a second that the machine can do, to show the share that is done.
-      stop: asked after each program; once it says so, the state is saved.
+      stop: asked after each program; once it says so in any process, the state is saved.
+      members: the processes of a supervised run, which go on from each other's memory where one was lost.
 
     Raises:
       ValueError: if the folder holds the state of another run, or the mesh does not fit devices or rows.
@@ -87,10 +90,15 @@ def train(
     store = Store(folder)
     try:
         with Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0) as report:
-            loop = _Loop(run, data, task, store, report)
+            loop = _Loop(run, data, task, store, report, members)
             loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
-    finally:
-        store.close()
+    except (RuntimeError, ValueError):
+        if members is None:
+            store.close()
+        else:  # a process may be lost, for whom what is being written would wait
+            members.closing.append(store.close)
+        raise
+    store.close()
     if jax.process_index() == 0:
         plot_losses(folder)
     found = loop.state.weights
@@ -148,30 +156,36 @@ class _Loop:
       judged: steps whose losses were looked at.
     """
 
-    def __init__(self, run: Run, data: Data, task: Task, store: Store, report: Report) -> None:
-        self.run, self.data, self.task, self.store, self.report = run, data, task, store, report
+    def __init__(self, run: Run, data: Data, task: Task, store: Store, report: Report, members: Members | None) -> None:
+        self.run, self.data, self.task, self.store, self.report, self.members = run, data, task, store, report, members
         self.rollbacks = 0
         self.replay = Replay(task.steps, self._batches, run.guard.replay_every, run.guard.replay_steps)
         self.state = task.fresh()
         self.like: Any = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self.state
         )
-        self.step, self.skipped = self._restore()
+        self.step, self.skipped = self._from_memory() or self._restore()
 
     def go_to(self, last: int, burst: int, save_every: int, stop: Callable[[], bool]) -> None:
         """Take steps up to `last`, and save."""
 
+        every = self.run.guard.memory_every if self.members else 0
+
+        def is_kept(step: int) -> bool:
+            return every > 0 and step % every == 0
+
         def is_border(step: int) -> bool:
-            return step % save_every == 0 or self.replay.is_border(step)
+            return step % save_every == 0 or is_kept(step) or self.replay.is_border(step)
 
         while self.step < last:
             steps = next_group(self.run, self.step, last, burst, is_border)
             self._take(steps)
-            stopping = stop()
-            if steps.stop % save_every == 0 or steps.stop == last or stopping:
+            stopping = _agreed(stop())
+            saving = steps.stop % save_every == 0 or steps.stop == last or stopping
+            if saving or is_kept(steps.stop):
                 self.report.finish()
-            if not self._went_back() and (steps.stop % save_every == 0 or steps.stop == last or stopping):
-                self._save()
+            if not self._went_back():
+                self._keep(saving, is_kept(steps.stop))
             if stopping and self.step < last:
                 raise Interrupted(f"stopped after step {self.step} of {self.run.steps}")
 
@@ -224,8 +238,32 @@ class _Loop:
         self.judged = step
         return step, skipped
 
-    def _save(self) -> None:
-        self.store.save(self.step, self.state, {"run": deciding(self.run), "skipped": self.skipped})
+    def _from_memory(self) -> tuple[int, int] | None:
+        """Take the state that the processes hold, if it is newer than what is stored. As `_restore`."""
+        step = self.members.step if self.members else None
+        if self.members is None or step is None or step < max(self.store.steps(), default=0):
+            return None
+        self.state = self.members.replicas.state(step, self.like)
+        self.report.go_back(step)
+        self.report.event(f"all processes met again; on from step {step}, out of memory")
+        self.judged = step
+        return step, self.members.replicas.parts(step).notes["skipped"]
+
+    def _keep(self, saving: bool, keeping: bool) -> None:
+        """The state, in a checkpoint and in memory."""
+        if saving:
+            self.store.save(self.step, self.state, {"run": deciding(self.run), "skipped": self.skipped})
+        if keeping and self.members:
+            self.members.replicas.keep(self.step, self.state, {"skipped": self.skipped})
+
+
+def _agreed(stopping: bool) -> bool:
+    """Whether any process was asked to stop: they must not part."""
+    if jax.process_count() == 1:
+        return stopping
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(stopping))))
 
 
 def next_group(run: Run, first: int, last: int, burst: int, is_border: Callable[[int], bool]) -> range:

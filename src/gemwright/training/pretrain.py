@@ -18,7 +18,9 @@ from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.ahead import Data, ReadAhead
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.training.effort import machine_peak
-from gemwright.training.loop import train
+from gemwright.training.loop import Diverged, train
+from gemwright.training.members import Members
+from gemwright.training.processes import all_arrived
 from gemwright.training.run import Run
 from gemwright.training.run_report import write_report
 from gemwright.training.settings import changed, parsed
@@ -86,24 +88,51 @@ def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     return replace(found, run=run)
 
 
-def pretrain(recipe: Pretraining, out: Path, until: int | None = None) -> Path:
+def pretrain(recipe: Pretraining, out: Path, until: int | None = None, members: Members | None = None) -> Path:
     """Train what a recipe says, or go on, and write the model and `report.md`. Returns the model's folder.
+
+    Args:
+      members: the processes of a supervised run, that have met.
 
     Raises:
       ValueError: as `train` does.
       Interrupted: at the first Ctrl-C or SIGTERM, when the state is saved.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run, corpus = recipe.run, recipe.read(recipe.run, out)
     with asked_to_stop() as stop:
-        peak = machine_peak(run.compute.dtype)
-        weights = train(
-            run, ReadAhead(corpus.data), out, save_every=recipe.save_every, until=until, stop=stop, peak=peak
-        )
+        while True:
+            try:
+                return _pretrained(recipe, out, until, stop, members)
+            except Diverged:
+                raise
+            except (RuntimeError, ValueError) as error:  # of a collective computation: JAX has no name for it
+                # The traceback would hold arrays of the devices that are about to go.
+                traceback.clear_frames(error.__traceback__)
+                if members is None or not members.meet_again():
+                    raise
+
+
+def _pretrained(
+    recipe: Pretraining, out: Path, until: int | None, stop: Callable[[], bool], members: Members | None
+) -> Path:
+    run, corpus = recipe.run, recipe.read(recipe.run, out)
+    weights = train(
+        run,
+        ReadAhead(corpus.data),
+        out,
+        save_every=recipe.save_every,
+        until=until,
+        stop=stop,
+        peak=machine_peak(run.compute.dtype),
+        members=members,
+    )
     write_report(out, run, weights, corpus.held_out)
     whole = _gathered(weights)
     if jax.process_index() == 0:
         save_checkpoint(out / "model", run.model, whole, corpus.tokenizer, overwrite=True)
+    if members is not None:
+        all_arrived("the model is written")
+        members.done()
     return out / "model"
 
 

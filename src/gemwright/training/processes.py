@@ -18,3 +18,10 @@ def join_processes(coordinator: str, process: int, processes: int, devices: int 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     ids = None if devices is None else list(range(devices))
     jax.distributed.initialize(coordinator, processes, process, local_device_ids=ids, initialization_timeout=120)
+
+
+def all_arrived(where: str) -> None:
+    """Wait until every process has come to the place of this name."""
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(where)

@@ -76,6 +76,8 @@ class Guard:
     Attributes:
       spike: a loss so many robust standard deviations above the median of the `window` before; 0 looks for none.
       rollbacks: after so many the run ends with an error.
+      memory_every: steps after which the processes of a supervised run keep their state in their own and a neighbour's
+        memory. 0: never.
       replay_every: steps; the `replay_steps` before each multiple are computed again and compared bit by bit. 0: never.
     """
 
@@ -83,6 +85,7 @@ class Guard:
     window: int = 50
     patience: int = 10
     rollbacks: int = 5
+    memory_every: int = 10
     replay_every: int = 0
     replay_steps: int = 1
 
