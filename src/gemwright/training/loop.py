@@ -1,6 +1,7 @@
 """The loop: steps, progress, checkpoints. Interrupted or killed, it resumes where it was, bit by bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,22 +88,30 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     task = begin(run, weights, is_trained)
     last = min(run.steps, until or run.steps)
-    store = Store(folder)
-    try:
-        with Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0) as report:
-            loop = _Loop(run, data, task, store, report, members)
-            loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
-    except (RuntimeError, ValueError):
-        if members is None:
-            store.close()
-        else:  # a process may be lost, for whom what is being written would wait
-            members.closing.append(store.close)
-        raise
-    store.close()
+    report = Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0)
+    with _open(folder, members) as store, report:
+        loop = _Loop(run, data, task, store, report, members)
+        loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
     if jax.process_index() == 0:
         plot_losses(folder)
     found = loop.state.weights
     return found if task.frozen is None else join(found, task.frozen)
+
+
+@contextmanager
+def _open(folder: Path, members: Members | None) -> Generator[Store]:
+    """The checkpoints of a folder, let go of at the end."""
+    store, lost = Store(folder), False
+    try:
+        yield store
+    except (RuntimeError, ValueError):
+        lost = True
+        raise
+    finally:
+        if lost and members:  # what is being written would wait for the lost process
+            members.closing.append(store.close)
+        else:
+            store.close()
 
 
 @dataclass

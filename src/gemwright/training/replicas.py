@@ -164,5 +164,5 @@ def _indices(sharding: Any, shape: tuple[int, ...]) -> list[Bounds]:
 
 
 def _bounds(index: tuple[Any, ...] | None, shape: tuple[int, ...]) -> Bounds:
-    spans = (part.indices(size) for part, size in zip(index or (), shape, strict=True))
+    spans: Any = (part.indices(size) for part, size in zip(index or (), shape, strict=True))
     return tuple((first, last) for first, last, _ in spans)
