@@ -35,6 +35,12 @@ def pretrain(
     listen: Annotated[
         str, typer.Option(help="Of a supervisor: HOST:PORT where processes of other machines join; port 0 takes any.")
     ] = "127.0.0.1:0",
+    replay: Annotated[
+        int | None, typer.Option(help="Compute this step of the run again, twice, and compare it bit by bit.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option(help="ISO code (DEU) of the electricity, to estimate carbon; needs codecarbon.")
+    ] = None,
     restarts: Annotated[int, typer.Option(help="Of a supervisor: after so many it gives up.", min=0)] = 10,
 ) -> None:
     """Train a model by a recipe. Stopped or killed at any moment, the same command goes on."""
@@ -51,14 +57,28 @@ def pretrain(
     from gemwright.training.pretrain import pretrain as run
     from gemwright.training.pretrain import read_recipe
 
+    if replay is not None:
+        _replay(recipe, given, out, replay)
+        return
     members = _join(coordinator, supervisor, process, processes or 1)
     try:
-        model = run(read_recipe(recipe, given), out, until, members)
+        model = run(read_recipe(recipe, given), out, until, members, country)
     except Interrupted as stopped:
         typer.echo(f"{stopped}; saved. The same command goes on.", err=True)
         raise typer.Exit(130) from None
     if process == 0:
         typer.echo(f"{model}: trained; {out / 'report.md'} tells how")
+
+
+def _replay(recipe: Path, given: dict[str, str], out: Path, step: int) -> None:
+    from gemwright.training.audit import audit
+    from gemwright.training.pretrain import read_recipe
+
+    found = read_recipe(recipe, given)
+    result = audit(found.run, found.read(found.run, out).data, out, step)
+    typer.echo(str(result))
+    if result.unlike or result.logged is False:
+        raise typer.Exit(1)
 
 
 def _join(coordinator: str | None, supervisor: str | None, process: int, processes: int) -> "Members | None":

@@ -1,7 +1,8 @@
 """The loop: steps, progress, checkpoints. Interrupted or killed, it resumes where it was, bit by bit."""
 
+import contextlib
+import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gemwright.core.trainable import join, specs_like, split
 from gemwright.data.ahead import Data
 from gemwright.data.packing import Batch
 from gemwright.models.family import Decoder, specs_of
+from gemwright.training.costs import Costs
 from gemwright.training.effort import step_flops
 from gemwright.training.guard import trouble
 from gemwright.training.members import Members
@@ -62,6 +64,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     peak: float | None = None,
     members: Members | None = None,
+    country: str | None = None,
 ) -> Decoder:
     """Train, or go on training where `folder` left off, and return the weights, spread over the run's mesh.
 
@@ -78,6 +81,7 @@ def train(
       burst: steps of one program; by default 1 on a CPU, and `BURST` on an accelerator.
       peak: operations a second that the machine can do, to show the share that is done.
       stop: asked after each program; once it says so in any process, the state is saved.
+      country: whose electricity is used, an ISO code of three letters, to estimate its carbon.
       members: the processes of a supervised run, which go on from each other's memory where one was lost.
 
     Raises:
@@ -88,8 +92,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     task = begin(run, weights, is_trained)
     last = min(run.steps, until or run.steps)
-    report = Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0)
-    with _open(folder, members) as store, report:
+    first = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(_open(folder, members))
+        began = members.began if members else time.time()
+        costs = stack.enter_context(Costs(folder, began, country)) if first else None
+        report = stack.enter_context(Report(folder, run.tokens_per_step, last, task.flops, peak, first, costs))
         loop = _Loop(run, data, task, store, report, members)
         loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
     if jax.process_index() == 0:
@@ -98,7 +106,7 @@ def train(
     return found if task.frozen is None else join(found, task.frozen)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open(folder: Path, members: Members | None) -> Generator[Store]:
     """The checkpoints of a folder, let go of at the end."""
     store, lost = Store(folder), False

@@ -88,11 +88,18 @@ def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     return replace(found, run=run)
 
 
-def pretrain(recipe: Pretraining, out: Path, until: int | None = None, members: Members | None = None) -> Path:
+def pretrain(
+    recipe: Pretraining,
+    out: Path,
+    until: int | None = None,
+    members: Members | None = None,
+    country: str | None = None,
+) -> Path:
     """Train what a recipe says, or go on, and write the model and `report.md`. Returns the model's folder.
 
     Args:
       members: the processes of a supervised run, that have met.
+      country: as of `train`.
 
     Raises:
       ValueError: as `train` does.
@@ -102,7 +109,7 @@ def pretrain(recipe: Pretraining, out: Path, until: int | None = None, members: 
     with asked_to_stop() as stop:
         while True:
             try:
-                return _pretrained(recipe, out, until, stop, members)
+                return _pretrained(recipe, out, until, stop, members, country)
             except Diverged:
                 raise
             except (RuntimeError, ValueError) as error:  # of a collective computation: JAX has no name for it
@@ -113,7 +120,12 @@ def pretrain(recipe: Pretraining, out: Path, until: int | None = None, members: 
 
 
 def _pretrained(
-    recipe: Pretraining, out: Path, until: int | None, stop: Callable[[], bool], members: Members | None
+    recipe: Pretraining,
+    out: Path,
+    until: int | None,
+    stop: Callable[[], bool],
+    members: Members | None,
+    country: str | None,
 ) -> Path:
     run, corpus = recipe.run, recipe.read(recipe.run, out)
     weights = train(
@@ -125,6 +137,7 @@ def _pretrained(
         stop=stop,
         peak=machine_peak(run.compute.dtype),
         members=members,
+        country=country,
     )
     write_report(out, run, weights, corpus.held_out)
     whole = _gathered(weights)

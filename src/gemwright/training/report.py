@@ -13,6 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gemwright.training.board import Board
+from gemwright.training.costs import Costs
 from gemwright.training.step import Measures
 
 LOSSES = "losses.jsonl"
@@ -29,6 +31,7 @@ class Report:
       flops: of a step by its number, and `peak` of all devices a second; their quotient over time is the MFU. No
         peak shows none.
       shown: whether this process draws and writes; one of several does.
+      costs: are kept, and told beside the speed.
     """
 
     folder: Path
@@ -37,6 +40,7 @@ class Report:
     flops: Callable[[int], float] = lambda step: 0.0
     peak: float | None = None
     shown: bool = True
+    costs: Costs | None = None
     losses: list[float] = field(default_factory=list[float])
     _waiting: tuple[range, Measures] | None = None
 
@@ -45,24 +49,26 @@ class Report:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s{task.fields[share]}"),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s{task.fields[beside]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not self.shown,
         )
         self._progress.start()
-        self._task = self._progress.add_task("train", total=self.last, loss=float("nan"), rate=0.0, share="")
-        self._time = time.perf_counter()
+        self._task = self._progress.add_task("train", total=self.last, loss=float("nan"), rate=0.0, beside="")
+        self._time, self._board = time.perf_counter(), Board(self.folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.stop()
+        self._board.close()
 
     def go_back(self, step: int) -> None:
         """Forget what came after so many steps; they are done again."""
         if self.shown:
             trim(self.folder / LOSSES, step)
+            self._board.begin(step)
         self._waiting, self._time = None, time.perf_counter()
         self.losses = read_losses(self.folder)[:step] if (self.folder / LOSSES).exists() else []
         self._progress.update(self._task, completed=step)
@@ -104,13 +110,17 @@ class Report:
             completed=steps.stop,
             loss=found.loss[-1],
             rate=self.tokens / seconds,
-            share="" if share is None else f"  {share:.0%} MFU",
+            beside=("" if share is None else f"  {share:.0%} MFU") + (self.costs.told() if self.costs else ""),
         )
 
     def _write(self, records: list[dict[str, Any]]) -> None:
         if self.shown:
             with (self.folder / LOSSES).open("a") as log:
                 log.writelines(json.dumps(record) + "\n" for record in records)
+            for record in records:
+                self._board.write(record, self.tokens)
+            if self.costs is not None:
+                self.costs.tick()
 
 
 def _record(step: int, loss: float, norm: float, changed: bool, seconds: float, share: float | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gemwright.core.module import count
 from gemwright.core.sharding import ROWS, make_mesh, place
 from gemwright.data.ahead import Data
 from gemwright.models.family import Decoder, specs_of
+from gemwright.training.costs import goodput, read_costs, tell_energy
 from gemwright.training.report import EVENTS, LOSSES, plot_losses, read_losses
 from gemwright.training.run import Run
 from gemwright.training.settings import settings
@@ -96,6 +97,13 @@ def _steps(folder: Path, run: Run) -> str:
         ("tokens a second", f"{len(losses) * run.tokens_per_step / max(seconds, 1e-9):,.0f}"),
         ("devices", f"{jax.device_count()} x {jax.devices()[0].device_kind}"),
     ]
+    costs = read_costs(folder)
+    if costs:
+        useful = goodput([r["seconds"] for r in records], [run.length(r["step"]) for r in records], costs["seconds"])
+        rows.append(("time on the wall", f"{costs['seconds'] / 60:.1f} minutes"))
+        rows.append(("goodput: of it, what the steps needed", f"{useful:.1%}"))
+    if "kwh" in costs:
+        rows.append(("energy, as codecarbon estimates it", tell_energy(costs)))
     shares = [record["mfu"] for record in records if "mfu" in record]
     if shares:
         rows.append(("share of the machine's peak (MFU), median", f"{np.median(shares):.1%}"))
