@@ -134,6 +134,10 @@ def test_files_of_before_with_a_blocks_products_by_each_others_name_are_read(fil
         ({"clip.vision.block_count": 2**31}, "no more layers than the 39 tensors"),
         ({"clip.vision.patch_size": 5}, "image_size 24 is no multiple of patch_size 5"),
         ({"clip.vision.image_size": 0}, "image_size: expected a positive integer, found 0"),
+        (
+            {"clip.vision.projector.scale_factor": 7},
+            "scale_factor: expected a divisor of the 6 patches of a side, found 7",
+        ),
         ({"clip.vision.image_mean": [0.5, 0.5, 0.4]}, "image_mean: expected 0.5"),
     ],
 )

@@ -121,8 +121,10 @@ def tower_config(metadata: Mapping[str, Any], decoder: Any) -> gemma3_vision.Con
         raise ValueError(f"clip.vision.{_EPSILON}: expected a small number, found {epsilon!r}")
     vision = siglip.Config(**sizes, norm_epsilon=float(str(np.float32(epsilon))))
     scale = _positive_int({_SCALE: _USUAL_SCALE, **_own(metadata)}, _SCALE)
-    side = vision.image_size // vision.patch_size // scale
-    return gemma3_vision.Config(vision, decoder, picture_tokens=side * side)
+    patches = vision.image_size // vision.patch_size
+    if patches % scale:
+        raise ValueError(f"clip.vision.{_SCALE}: expected a divisor of the {patches} patches of a side, found {scale}")
+    return gemma3_vision.Config(vision, decoder, picture_tokens=(patches // scale) ** 2)
 
 
 def _check(metadata: Mapping[str, Any], decoder: gemma3.Config) -> None:

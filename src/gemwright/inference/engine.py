@@ -231,10 +231,11 @@ class Engine:
     def _choose_first(self, slot: Slot) -> None:
         """The first token after a prompt that was read whole: what is read once more may see less."""
         assert slot.request is not None
-        session, sampling, own = self._session, slot.request.sampling, slice(slot.row, slot.row + 1)
-        seen = jnp.array(self._seen[own]) if sampling.filters.penalty else None
+        session, sampling = self._session, slot.request.sampling
+        last = jax.lax.dynamic_slice_in_dim(session.state.last, slot.row, 1)
+        seen = jnp.array(self._seen[[slot.row]]) if sampling.filters.penalty else None
         tokens, scores = choose_after(
-            self._weights(np.array([slot.row])), session.state.last[own], seen, jnp.int32(0), sampling.knobs(1),
+            self._weights(np.array([slot.row])), last, seen, jnp.int32(0), sampling.knobs(1),
             session.config, sampling.filters,
         )  # fmt: skip
         self._hand_out(slot, Token(int(tokens[0]), float(scores[0])))
