@@ -1,5 +1,6 @@
 """Adapters against PEFT: files written here are read there, and the other way round; logits are equal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,41 +121,75 @@ def test_an_adapter_of_peft_gives_the_same_logits_here(name: str, kind: Kind, tm
     )
 
 
-def picture_logits(weights: Any, pair: Any, pixels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def of_paligemma() -> "Seeing":
+    from tests.parity.pictures import cases, oracle
     from tests.parity.pictures import ours as pictures
 
-    return np.concatenate(pictures.whole(weights, pair.config, pixels, tokens))
+    pair = cases.PAIRS[0]
+    weights, tokens = cases.pair_weights(pair, 0), cases.tokens_of(pair, 0)
+    pixels = cases.pixels_of(pair.config.vision, 0)
+    return Seeing(
+        pair.config,
+        weights,
+        lambda: oracle.build_pair(pair, weights),
+        lambda adapted: np.concatenate(pictures.whole(adapted, pair.config, pixels, tokens)),
+        lambda model: np.concatenate(oracle.whole(model, pair, pixels, tokens)),
+        ["out_proj", "fc1", "fc2", "linear"],
+    )
+
+
+def of_gemma3() -> "Seeing":
+    from tests.parity.interleaved import cases, oracle
+    from tests.parity.interleaved import ours as interleaved
+
+    family = cases.FAMILIES[0]
+    weights, tokens = cases.weights_of(family, 0), cases.tokens_of(family, 0)
+    pixels = cases.pixels_of(family.config.vision, 0)
+    return Seeing(
+        family.config,
+        weights,
+        lambda: oracle.build(family, weights),
+        lambda adapted: np.concatenate(interleaved.whole(adapted, family, pixels, tokens)),
+        lambda model: np.concatenate(oracle.whole(model, family, pixels, tokens)),
+        ["out_proj", "fc1", "fc2"],
+    )
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """A model that sees on both sides: how the oracle's is built, and logits of rows with pictures.
+
+    Attributes:
+      targets: last words of the modules that only the tower and its projector have.
+    """
+
+    config: Any
+    weights: Any
+    build: Callable[[], Any]
+    mine: Callable[[Any], np.ndarray]
+    theirs: Callable[[Any], np.ndarray]
+    targets: list[str]
 
 
 @pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: kind.name)
-def test_tower_and_decoder_of_a_paligemma_are_adapted_both_ways(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [of_paligemma, of_gemma3], ids=["paligemma", "gemma3"])
+def test_tower_and_decoder_are_adapted_both_ways(make: Callable[[], Seeing], kind: Kind, tmp_path: Path) -> None:
     import peft
 
-    from tests.parity.pictures import cases, oracle
-
-    pair = cases.PAIRS[0]
-    weights, pixels, tokens = (
-        cases.pair_weights(pair, 0),
-        cases.pixels_of(pair.config.vision, 0),
-        cases.tokens_of(pair, 0),
-    )
-
-    def theirs(model: Any) -> np.ndarray:
-        return np.concatenate(oracle.whole(model, pair, pixels, tokens))
-
-    adapted = sharp(adapt(pair.config, weights, kind.plan), 1, QUIETER)
-    save_adapter(tmp_path / "ours", pair.config, adapted)
-    model = oracle.build_pair(pair, weights)
-    before = theirs(model)
+    seeing = make()
+    adapted = sharp(adapt(seeing.config, seeing.weights, kind.plan), 1, QUIETER)
+    save_adapter(tmp_path / "ours", seeing.config, adapted)
+    model = seeing.build()
+    before = seeing.theirs(model)
     loaded = peft.PeftModel.from_pretrained(model, tmp_path / "ours").eval()
-    assert_same(picture_logits(adapted, pair, pixels, tokens), theirs(loaded), before)
+    assert_same(seeing.mine(adapted), seeing.theirs(loaded), before)
 
-    config = peft.LoraConfig(target_modules=[*TARGETS, "out_proj", "fc1", "fc2", "linear"], **kind.theirs)
-    other = peft.get_peft_model(oracle.build_pair(pair, weights), config).eval()
+    config = peft.LoraConfig(target_modules=[*TARGETS, *seeing.targets], **kind.theirs)
+    other = peft.get_peft_model(seeing.build(), config).eval()
     theirs_sharp(other, 2, QUIETER)
     other.save_pretrained(tmp_path / "theirs")
-    read = read_adapter(tmp_path / "theirs", pair.config, weights)
-    assert_same(picture_logits(read, pair, pixels, tokens), theirs(other), before)
+    read = read_adapter(tmp_path / "theirs", seeing.config, seeing.weights)
+    assert_same(seeing.mine(read), seeing.theirs(other), before)
 
 
 def test_a_tied_embedding_and_a_norm_stored_whole_are_those_of_peft(tmp_path: Path) -> None:

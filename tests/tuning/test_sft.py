@@ -190,6 +190,12 @@ def test_a_model_without_turns_is_refused(bare_folder: Path, data: Path, tmp_pat
         sft(bare_folder, data, tmp_path / "out")
 
 
+def test_a_model_of_single_prompts_is_refused(paligemma_folder: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a paligemma2 answers one prompt about its pictures and knows no turns"):
+        sft(paligemma_folder, data, tmp_path / "out", lora=2)
+    assert not (tmp_path / "out.run").exists()
+
+
 def test_a_result_that_is_there_is_not_overwritten_unasked(tiny_folder: Path, whole: Tuned, data: Path) -> None:
     with pytest.raises(ValueError, match=r"is there already and not empty"):
         sft(tiny_folder, data, whole.folder, **FAST)

@@ -4,6 +4,7 @@ import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gemwright.checkpoints.errors import CheckpointError
@@ -92,7 +93,7 @@ def lone_file(path: Path, suffix: str, but: str = "") -> Path | None:
     """The file of this kind that a path means: itself, or the only one in a folder without a `config.json`.
 
     Args:
-      but: name of a file that is never meant.
+      but: pattern of names of files that are never meant.
 
     Returns:
       None if there is none.
@@ -101,10 +102,10 @@ def lone_file(path: Path, suffix: str, but: str = "") -> Path | None:
       CheckpointError: if the folder has several.
     """
     if path.is_file():
-        return path if path.suffix == suffix and path.name != but else None
+        return path if path.suffix == suffix and not fnmatchcase(path.name, but) else None
     if not path.is_dir() or (path / "config.json").exists():
         return None
-    found = sorted(file for file in path.glob(f"*{suffix}") if file.name != but)
+    found = sorted(file for file in path.glob(f"*{suffix}") if not fnmatchcase(file.name, but))
     if len(found) > 1:
         raise CheckpointError(f"{path}: expected one {suffix} file, found {len(found)}; name one, as {found[0]}")
     return found[0] if found else None

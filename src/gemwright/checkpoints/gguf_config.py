@@ -14,6 +14,7 @@ import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
 from gemwright.checkpoints.gguf_names import ARCHITECTURES
+from gemwright.checkpoints.gguf_tower import ARCHITECTURE as TOWER
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.models import gemma, gemma3
 
@@ -61,6 +62,8 @@ def architecture_of(metadata: Mapping[str, Any]) -> str:
       ValueError: if it is none of Gemma's.
     """
     found: Any = metadata.get(ARCHITECTURE)
+    if isinstance(found, str) and found == TOWER:
+        raise ValueError("expected a model, found the tower of one that sees; name the model's file beside it")
     if not isinstance(found, str) or found not in _DEFAULTS:
         known = " or ".join(_DEFAULTS)
         raise ValueError(f"{ARCHITECTURE}: expected {known}, found {found!r}; this architecture is not supported")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.errors import CheckpointError
+from gemwright.checkpoints.gguf_tower import TOWER_NAMES
 from gemwright.checkpoints.stored import BFLOAT16, FLOAT32
 from gemwright.core.names import NameTable
 
@@ -34,17 +35,20 @@ _POST_NORMS: NameTable = (
     ("layers.*.mlp_post_norm", "blk.*.post_ffw_norm.weight"),
 )
 
+_GEMMA3: NameTable = (
+    *_SHARED_NAMES,
+    *_POST_NORMS,
+    ("layers.*.attention.query_norm", "blk.*.attn_q_norm.weight"),
+    ("layers.*.attention.key_norm", "blk.*.attn_k_norm.weight"),
+)
+
 TENSOR_NAMES: Mapping[str, NameTable] = {
     "gemma": _SHARED_NAMES,
     "gemma2": (*_SHARED_NAMES, *_POST_NORMS),
-    "gemma3_text": (
-        *_SHARED_NAMES,
-        *_POST_NORMS,
-        ("layers.*.attention.query_norm", "blk.*.attn_q_norm.weight"),
-        ("layers.*.attention.key_norm", "blk.*.attn_k_norm.weight"),
-    ),
+    "gemma3_text": _GEMMA3,
+    "gemma3": (*((f"decoder.{ours}", theirs) for ours, theirs in _GEMMA3), *TOWER_NAMES),
 }
-"""By family: a weight's name here, and there."""
+"""By family: a weight's name here, and there; those of a tower are in a file of their own."""
 
 ARCHITECTURES: Mapping[str, str] = {"gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3"}
 """By family: what llama.cpp calls it."""

@@ -7,7 +7,7 @@ of the extra `gguf`; files without such blocks need no library.
 import math
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from gemwright.checkpoints.folders import lone_file
 from gemwright.checkpoints.gguf_config import Config, architecture_of, config_of
 from gemwright.checkpoints.gguf_header import TensorEntry, read_header
 from gemwright.checkpoints.gguf_names import DTYPES, EMBEDDING, TENSOR_NAMES, gguf_library, in_blocks, is_norm
+from gemwright.checkpoints.gguf_tower import PREFIX, is_tower_tensor, named_rightly, tower_config, tower_of
 from gemwright.checkpoints.hf_tensors import stored_shape
 from gemwright.checkpoints.hf_values import vocabulary
 from gemwright.checkpoints.placing import aligned, pieces
 from gemwright.checkpoints.stored import FLOAT32
 from gemwright.core.module import Spec, named_leaves
 from gemwright.core.names import translate
+from gemwright.models import gemma3_vision
 from gemwright.models.family import specs_of
 
 SUFFIX = ".gguf"
@@ -84,29 +86,40 @@ class GgufFile:
     Attributes:
       metadata: by key.
       tensors: by llama.cpp's name.
+      tower: the file beside it by which a Gemma 3 sees.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, GgufTensor]
+    tower: "GgufFile | None" = None
+
+    def part_of(self, name: str) -> "GgufFile":
+        """The file in which a tensor of this name stands."""
+        return self.tower if self.tower and is_tower_tensor(name) else self
 
 
 def gguf_file(path: Path) -> Path | None:
     """The GGUF file that a path means: itself, or the only one in a folder without a `config.json`; None if none.
 
     Raises:
-      CheckpointError: if the folder has several.
+      CheckpointError: if the folder has several, besides those of towers.
     """
-    return lone_file(path, SUFFIX)
+    return lone_file(path, SUFFIX, "" if path.is_file() else f"{PREFIX}*")
 
 
 def open_gguf(path: Path) -> GgufFile:
-    """Map a file; reads its header alone.
+    """Map a file, and that of a tower beside it; reads their headers alone.
 
     Raises:
       CheckpointError: if the file is truncated, one of several parts, or not of this format.
       OSError: if it cannot be read.
     """
+    tower, file = tower_of(path), _opened(path)
+    return file if tower is None else replace(file, tower=_opened(tower))
+
+
+def _opened(path: Path) -> GgufFile:
     data = _mapped(path)
     try:
         metadata, entries = read_header(data)
@@ -118,7 +131,7 @@ def open_gguf(path: Path) -> GgufFile:
             f"{path}: expected a whole model, found a part of {parts}; join them by llama-gguf-split --merge"
         )
     tensors = {name: _tensor(path, name, entry, data) for name, entry in entries.items()}
-    return GgufFile(path, metadata, tensors)
+    return GgufFile(path, metadata, named_rightly(tensors, metadata.get("clip.vision.embedding_length")))
 
 
 def _mapped(path: Path) -> memoryview:
@@ -138,7 +151,7 @@ def _tensor(path: Path, name: str, entry: TensorEntry, data: memoryview) -> Gguf
 # -------------------------------------------------------------------------------------- the match
 
 
-def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
+def match_gguf(file: GgufFile) -> tuple[Config | gemma3_vision.Config, dict[str, GgufTensor]]:
     """The model's constants, and for each of our weights the tensor that it is.
 
     Raises:
@@ -149,14 +162,14 @@ def match_gguf(file: GgufFile) -> tuple[Config, dict[str, GgufTensor]]:
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     names = translate(specs, TENSOR_NAMES[config.family])
     for ours, theirs in names.items():
-        _check_tensor(file, theirs, stored_shape(specs[ours]))
-    for name in sorted(file.tensors.keys() - set(names.values())):
-        tensor = file.tensors[name]
-        raise CheckpointError(f"{tensor}: expected no tensor of this name, found one of shape {tensor.shape}")
-    return config, {ours: file.tensors[theirs] for ours, theirs in names.items()}
+        _check_tensor(file.part_of(theirs), theirs, stored_shape(specs[ours]))
+    held = {**file.tensors, **(file.tower.tensors if file.tower else {})}
+    for name in sorted(held.keys() - set(names.values())):
+        raise CheckpointError(f"{held[name]}: expected no tensor of this name, found one of shape {held[name].shape}")
+    return config, {ours: held[theirs] for ours, theirs in names.items()}
 
 
-def gguf_config(file: GgufFile) -> Config:
+def gguf_config(file: GgufFile) -> Config | gemma3_vision.Config:
     """The model's constants.
 
     Raises:
@@ -167,13 +180,26 @@ def gguf_config(file: GgufFile) -> Config:
         if EMBEDDING not in file.tensors:
             raise ValueError(f"tensor {EMBEDDING}: expected it in a Gemma, found none")
         config = config_of(file.metadata, file.tensors[EMBEDDING].shape[0])
-        if config.num_layers > len(file.tensors):  # or millions of layers would be declared before one is missed
-            raise ValueError(
-                f"block_count: expected no more layers than the {len(file.tensors)} tensors, found {config.num_layers}"
-            )
-        return config
+        _check_layers(config.num_layers, file)
     except ValueError as error:
         raise CheckpointError(f"{file.path}: {error}") from None
+    return config if file.tower is None else _seeing(file.tower, config)
+
+
+def _seeing(tower: GgufFile, decoder: Config) -> gemma3_vision.Config:
+    try:
+        config = tower_config(tower.metadata, decoder)
+        _check_layers(config.vision.num_layers, tower)
+        return config
+    except ValueError as error:
+        raise CheckpointError(
+            f"{tower.path}: {error}; move it elsewhere to read the model beside it as one of text alone"
+        ) from None
+
+
+def _check_layers(layers: int, file: GgufFile) -> None:
+    if layers > len(file.tensors):  # or millions of layers would be declared before one is missed
+        raise ValueError(f"block_count: expected no more layers than the {len(file.tensors)} tensors, found {layers}")
 
 
 def _check_tensor(file: GgufFile, name: str, shape: tuple[int, ...]) -> None:

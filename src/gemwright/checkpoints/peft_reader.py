@@ -96,13 +96,15 @@ def _unknown(found: _Found, names: Mapping[str, str]) -> int:
 
 
 def _problems(stated: PeftConfig, found: _Found, names: Mapping[str, str], specs: Mapping[str, Spec]) -> Iterator[str]:
-    modules = {
-        name.removesuffix(".weight"): (ours, specs[ours]) for name, ours in names.items() if specs[ours].is_matrix
-    }
-    for module in found.parts.keys() - modules.keys():
+    known = {name.removesuffix(".weight"): (ours, specs[ours]) for name, ours in names.items()}
+    modules = {module: (ours, spec) for module, (ours, spec) in known.items() if spec.is_matrix}
+    for module in sorted(found.parts.keys() - modules.keys()):
         if module == HEAD:
             if not stated.tied:
                 yield f"module {HEAD}: expected none, found one: {_UNTIED}"
+        elif module in known:
+            shape = known[module][1].shape
+            yield f"module {module}: expected no change, found one: one of a weight of shape {shape} is not computed"
         else:
             yield f"module {module}: expected one of this model's matrices, found none of this name: another base?"
     for module, (ours, spec) in modules.items():

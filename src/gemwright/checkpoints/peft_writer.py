@@ -111,4 +111,9 @@ def _whole_tensors(
     for name in whole:
         if name not in arrays or name.endswith("embedding"):
             raise CheckpointError(f"weight {name}: expected a dense one that is not the head, to store it whole")
+        if not theirs[name].endswith((".weight", ".bias")):
+            raise CheckpointError(
+                f"weight {name}: expected the weight or bias of a module, found {theirs[name]}: PEFT stores modules "
+                "whole, not single parameters; leave it as it is, or save the whole model"
+            )
     return {PREFIX + theirs[name]: np.asarray(arrays[name]).reshape(stored_shape(specs[name])) for name in whole}

@@ -61,10 +61,14 @@ def convert(
 
 def _write_file(out: Path, loaded: "Checkpoint", kind: str, overwrite: bool, bar: Callable[[int, int], None]) -> str:
     """Type and size of what is written."""
+    from gemwright.checkpoints.gguf_tower import tower_of
     from gemwright.checkpoints.gguf_writer import save_gguf
+    from gemwright.looking import sees
 
     save_gguf(out, loaded.config, loaded.weights, loaded.tokenizer, kind, overwrite=overwrite, progress=bar)
-    return f"{kind}, {out.stat().st_size / 1e9:.2f} GB"
+    tower = tower_of(out) if sees(loaded.config) else None
+    beside = f" and its tower {tower.name}, {tower.stat().st_size / 1e9:.2f} GB" if tower else ""
+    return f"{kind}, {out.stat().st_size / 1e9:.2f} GB{beside}"
 
 
 def _write_folder(out: Path, loaded: "Checkpoint", overwrite: bool, bar: Callable[[int, int], None]) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 
 from gemwright.core.lora import chosen_for, count_changes
 from gemwright.inference.batch import Batch
+from gemwright.inference.generate import choose_after
 from gemwright.inference.guessing import Passes, plan
 from gemwright.inference.interleaved import Row
-from gemwright.inference.prompts import check_pictures, read_part
+from gemwright.inference.prompts import bound, check_pictures, read_part, whole_length
 from gemwright.inference.request import Finish, Request, Token
 from gemwright.inference.rows import choose_next, copy_prefix
 from gemwright.inference.sampling import GREEDY, Filters, Sampling
@@ -40,7 +41,7 @@ class Engine:
     Attributes:
       adapters: that a request may choose from, beside the base.
       prefilled: tokens computed for prompts so far; those shared with another request are not among them, nor is
-        each prompt's last, which is read when a token is chosen.
+        a prompt's last where it is read when a token is chosen.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Engine:
         """Put a request in the queue, from any thread.
 
         Args:
-          prompt: ids, or for a Gemma 3 that sees a `Row` of ids and pictures, whose last token is an id.
+          prompt: ids, or for a model that sees a `Row` of ids and pictures, whose last token is an id.
           adapter: the number of one of the model's; 0 is the base.
 
         Raises:
@@ -109,8 +110,10 @@ class Engine:
           ValueError: if an argument is out of range.
           RuntimeError: if the engine is closed.
         """
-        row = prompt if isinstance(prompt, Row) else Row(prompt)
-        request = Request(row, max_new_tokens, sampling, frozenset(stop_ids), adapter)
+        config = self._session.config
+        row = bound(prompt if isinstance(prompt, Row) else Row(prompt), config)
+        whole = whole_length(row.tokens, config)
+        request = Request(row, max_new_tokens, sampling, frozenset(stop_ids), adapter, whole)
         self._check(request)
         with self._wake:
             if self._closed:
@@ -179,11 +182,11 @@ class Engine:
 
     def _take(self, request: Request, free: list[Slot]) -> None:
         """Into the free row that holds most of the prompt and little else, or into the longest unused."""
-        best = max(free, key=lambda slot: self._reusable(slot.row, request.prompt, request.adapter))
-        shared = self._reusable(best.row, request.prompt, request.adapter)
+        best = max(free, key=lambda slot: self._reusable(slot.row, request, request.prompt))
+        shared = self._reusable(best.row, request, request.prompt)
         if 2 * shared < len(self._session.tokens[best.row]):
             best = min(free, key=lambda slot: slot.taken)
-            shared = self._reusable(best.row, request.prompt, request.adapter)
+            shared = self._reusable(best.row, request, request.prompt)
         self._admissions += 1
         best.begin(request, self._admissions)
         self._seen[best.row] = False
@@ -201,28 +204,41 @@ class Engine:
         slot = min(short, key=lambda slot: slot.taken)
         try:
             self._share(slot)
-            if not self._is_whole(slot):
-                self._read(slot)
+            self._read(slot)
+            if len(self._session.tokens[slot.row]) == len(slot.wanted):
+                self._choose_first(slot)
         except Exception as error:  # the other rows' requests must not end by it
             self._fail([slot], error)
 
     def _share(self, slot: Slot) -> None:
         """Copy the beginning of the prompt from the row that holds most of it: once, before the first chunk."""
-        if slot.searched:
+        request = slot.request
+        if slot.searched or request is None:
             return
         slot.searched = True
-        adapter = int(self._adapter[slot.row])
-        source = max(self._slots, key=lambda other: self._reusable(other.row, slot.wanted, adapter)).row
-        shared, held = self._reusable(source, slot.wanted, adapter), len(self._session.tokens[slot.row])
-        if shared >= held + _WORTH_COPYING and slot.request is not None:
+        source = max(self._slots, key=lambda other: self._reusable(other.row, request, slot.wanted)).row
+        shared, held = self._reusable(source, request, slot.wanted), len(self._session.tokens[slot.row])
+        if shared >= held + _WORTH_COPYING:
             self._hold_prefix(source, slot.row, shared)
-            slot.request.shared = shared
+            request.shared = shared
 
     def _read(self, slot: Slot) -> None:
         assert slot.request is not None
-        weights, held = self._weights(np.array([slot.row])), len(self._session.tokens[slot.row])
-        left, pictures = slot.wanted[held:-1], slot.request.pictures
-        self.prefilled += read_part(self._session, weights, slot.row, left, pictures, self._chunk)
+        weights, left = self._weights(np.array([slot.row])), slot.left(len(self._session.tokens[slot.row]))
+        if left:
+            self.prefilled += read_part(self._session, weights, slot.row, left, slot.request.pictures, self._chunk)
+
+    def _choose_first(self, slot: Slot) -> None:
+        """The first token after a prompt that was read whole: what is read once more may see less."""
+        assert slot.request is not None
+        session, sampling = self._session, slot.request.sampling
+        last = jax.lax.dynamic_slice_in_dim(session.state.last, slot.row, 1)
+        seen = jnp.array(self._seen[[slot.row]]) if sampling.filters.penalty else None
+        tokens, scores = choose_after(
+            self._weights(np.array([slot.row])), last, seen, jnp.int32(0), sampling.knobs(1),
+            session.config, sampling.filters,
+        )  # fmt: skip
+        self._hand_out(slot, Token(int(tokens[0]), float(scores[0])))
 
     def _decode(self) -> None:
         """At least one token for each row whose prompt is read."""
@@ -313,17 +329,17 @@ class Engine:
         """Whether all but the last token is read, which is read when the next one is chosen."""
         return len(self._session.tokens[slot.row]) == len(slot.wanted) - 1
 
-    def _reusable(self, row: int, wanted: Sequence[int], adapter: int) -> int:
-        """How many tokens of a text a row can lend, the last one never: it is read when a token is chosen."""
+    def _reusable(self, row: int, request: Request, wanted: Sequence[int]) -> int:
+        """How many tokens of a request's text a row can lend, never one that is read when a token is chosen."""
         held = self._session.tokens[row]
-        if self._adapter[row] != adapter:
+        if self._adapter[row] != request.adapter:
             return 0
-        shared = shared_prefix(held, wanted[:-1])
+        shared = shared_prefix(held, wanted[: max(request.whole, len(wanted) - 1)])
         return shared if shared == len(held) or len(held) <= self._session.goes_back_from else 0
 
     def _hold_prefix(self, source: int, target: int, length: int) -> None:
         session = self._session
-        self._keep(copy_prefix(session.state.caches, jnp.int32(source), jnp.int32(target), jnp.int32(length)))
+        session.state = copy_prefix(session.state, jnp.int32(source), jnp.int32(target), jnp.int32(length))
         session.tokens[target] = session.tokens[source][:length]
 
     def _fail(self, slots: Sequence[Slot], error: Exception) -> None:

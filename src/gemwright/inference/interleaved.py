@@ -39,7 +39,12 @@ class Row:
 
 def mark_of(pixels: Pixels) -> int:
     """A negative number that equal pictures share, and no others."""
-    return -1 - int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:7])
+    return mark_for(pixels.tobytes())
+
+
+def mark_for(content: bytes) -> int:
+    """A negative number that stands for this content, and no other."""
+    return -1 - int.from_bytes(hashlib.sha256(content).digest()[:7])
 
 
 def advance_to(session: Session, weights: Gemma3Vision, config: Config, row: Row, looked: dict[int, jax.Array]) -> int:

@@ -36,7 +36,7 @@ def read_pictures(session: Session, weights: PaliGemma, config: Config, rows: Se
     _check(session, config, patches, prompts)
     lengths = [len(prompt) for prompt in prompts]
     session.reserve(len(patches[0]) + max(lengths))
-    tokens = np.zeros((len(rows), _compiled(max(lengths))), np.int32)
+    tokens = np.zeros((len(rows), compiled_length(max(lengths))), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt
     pixels = [
@@ -69,7 +69,7 @@ def _split(rows: Sequence[Row]) -> tuple[list[Sequence[int]], list[Sequence[int]
     return [row.tokens[:count] for row, count in cut], [row.tokens[count:] for row, count in cut]
 
 
-def _compiled(length: int) -> int:
+def compiled_length(length: int) -> int:
     """A prompt's length with its padding: one of few, so that not every prompt is compiled."""
     return chunk_length(length) if length <= CHUNKS[-1] else -(-length // CHUNKS[-1]) * CHUNKS[-1]
 

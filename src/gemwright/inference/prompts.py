@@ -1,4 +1,4 @@
-"""Prompts read into single rows of the engine's batch, part by part: some text, or one picture in a call of its own."""
+"""Prompts read into single rows of the engine's batch, part by part: some text, or pictures in a call of their own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,15 +7,15 @@ from itertools import groupby, takewhile
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.inference.interleaved import Pixels
+from gemwright.inference.interleaved import Pixels, Row, mark_for
+from gemwright.inference.pictures import compiled_length
 from gemwright.inference.rows import read_row
 from gemwright.inference.session import Sequences, Session, chunk_length, padded
-from gemwright.models.family import Cache, Config, Decoder
-from gemwright.models.gemma3_vision import Config as VisionConfig
-from gemwright.models.gemma3_vision import Gemma3Vision
-from gemwright.models.paligemma import Config as PrefixConfig
+from gemwright.models.family import Config, Decoder
+from gemwright.models.seeing import DecodersConstants, ReadsText
 
 
 def read_part(
@@ -27,41 +27,74 @@ def read_part(
       weights: those for this row.
       left: ids and marks that the row is to hold after those it holds.
       pictures: by mark.
-      most: tokens of text; a picture is read whole.
+      most: tokens of text; a picture is read whole, and so is a prompt that must be.
 
     Returns:
       how many of `left` were read.
     """
     config, held = session.config, session.tokens[row]
-    caches, place = session.state.caches, jnp.int32(row)
+    state, place = session.state, jnp.int32(row)
     if left[0] < 0:
-        assert isinstance(config, VisionConfig)
-        assert isinstance(weights, Gemma3Vision)
-        new = left[: config.picture_tokens]
-        caches = _read_picture(weights, caches, place, pictures[new[0]][None], jnp.int32(len(held)), config)
+        assert isinstance(config, DecodersConstants)
+        assert isinstance(weights, ReadsText)
+        new = left if config.whole_prompts else left[: config.picture_tokens]
+        text = [token for token in new if token >= 0]
+        marks = new[: len(new) - len(text) : config.picture_tokens]
+        tokens = np.zeros((1, compiled_length(len(text)) if text else 0), np.int32)
+        tokens[0, : len(text)] = text
+        arrays = np.stack([pictures[mark] for mark in marks]), tokens, jnp.int32(len(held)), jnp.int32(len(text))
+        session.state = _read_pictures(weights, state, place, *arrays, config)
     else:
         text = list(takewhile(lambda token: token >= 0, left[:most]))
         length = chunk_length(len(text))
         new = text[:length]
-        caches = read_row(weights, caches, place, *padded([new], [len(held)], length), config)
-    session.state = Sequences(caches, session.state.last)
-    jax.block_until_ready(caches)  # so that what goes wrong is laid to this request
+        caches = read_row(weights, state.caches, place, *padded([new], [len(held)], length), config)
+        session.state = Sequences(caches, state.last)
+    jax.block_until_ready(session.state.caches)  # so that what goes wrong is laid to this request
     held.extend(new)
     return len(new)
 
 
-@partial(jax.jit, static_argnames="config", donate_argnames="caches")
-def _read_picture(
-    weights: Gemma3Vision, caches: Cache, row: jax.Array, pixels: ArrayLike, start: jax.Array, config: VisionConfig
-) -> Cache:
-    """The caches with one more picture, (1, S, S, 3), in one row."""
-    vectors = weights.look(jnp.asarray(pixels), config)
-    places = jnp.arange(config.picture_tokens, dtype=jnp.int32)[None]
-    placed = tuple(replace(cache, rows=row[None]) for cache in caches)
-    nothing, positions = jnp.zeros_like(places), start + places
-    _, kept = weights.read(nothing, vectors, places, config, positions=positions, cache=placed)  # pyright: ignore[reportArgumentType]
-    assert kept is not None
-    return tuple(replace(cache, rows=None) for cache in kept)
+@partial(jax.jit, static_argnames="config", donate_argnames="state")
+def _read_pictures(
+    weights: ReadsText,
+    state: Sequences,
+    row: jax.Array,
+    pixels: ArrayLike,
+    tokens: ArrayLike,
+    start: jax.Array,
+    length: jax.Array,
+    config: Config,
+) -> Sequences:
+    """The state with (P, S, S, 3) more pictures in one row, and the text that is read with them."""
+    placed = tuple(replace(cache, rows=row[None]) for cache in state.caches)
+    last, kept = weights.read_part(
+        jnp.asarray(pixels),
+        jnp.asarray(tokens),
+        config,
+        start=start,
+        length=length,
+        cache=placed,  # pyright: ignore[reportArgumentType]
+    )
+    return Sequences(tuple(replace(cache, rows=None) for cache in kept), state.last.at[row].set(last[0]))
+
+
+def whole_length(tokens: Sequence[int], config: Config) -> int:
+    """How many tokens of a prompt must be read in one call: all, or none."""
+    shows = len(tokens) > 0 and tokens[0] < 0
+    return len(tokens) if shows and isinstance(config, DecodersConstants) and config.whole_prompts else 0
+
+
+def bound(row: Row, config: Config) -> Row:
+    """The row with marks that stand for all that their tokens depend on: in a whole prompt for all of it.
+
+    So rows that are alike so far have read the same, and can lend it to each other.
+    """
+    if not whole_length(row.tokens, config):
+        return row
+    own = {mark: mark_for(repr([int(mark), *map(int, row.tokens)]).encode()) for mark in row.pictures}
+    pictures = {own[mark]: pixels for mark, pixels in row.pictures.items()}
+    return Row([own.get(token, token) for token in row.tokens], pictures)
 
 
 def check_pictures(tokens: Sequence[int], pictures: Mapping[int, Pixels], config: Config) -> None:
@@ -69,15 +102,12 @@ def check_pictures(tokens: Sequence[int], pictures: Mapping[int, Pixels], config
     marks = [token for token in tokens if token < 0]
     if not marks:
         return
-    if isinstance(config, PrefixConfig):
-        raise ValueError(
-            "pictures: the tokens of a PaliGemma's prompt all see its last one, and the engine reads that by itself: "
-            "use Model.complete, which reads a prompt in one call"
-        )
-    if not isinstance(config, VisionConfig):
+    if not isinstance(config, DecodersConstants):
         raise ValueError(f"pictures: expected a model that reads them, found a {config.family}")
     if tokens[-1] < 0:
         raise ValueError("a prompt that ends in a picture: expected at least one token of text behind it")
+    if config.whole_prompts and list(tokens[: len(marks)]) != marks:
+        raise ValueError(f"text before a picture: a {config.family} reads its pictures in front of one prompt")
     for mark, run in groupby(tokens):
         length = len(list(run))
         if mark < 0 and length % config.picture_tokens:

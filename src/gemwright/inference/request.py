@@ -25,6 +25,7 @@ class Request:
     Attributes:
       prompt: ids, and the marks of pictures.
       pictures: by mark.
+      whole: tokens that are read in one call, from the first: all of a prompt, or 0 where its parts may be read apart.
       finish: how it ended: `stop` at a stop id, `length` at `max_new_tokens` or the row's end, `cancelled`,
         `error`; None until then.
       error: what went wrong, where `finish` is `error`.
@@ -38,9 +39,10 @@ class Request:
         sampling: Sampling,
         stop_ids: frozenset[int],
         adapter: int = 0,
+        whole: int = 0,
     ) -> None:
         self.prompt, self.pictures = tuple(int(token) for token in prompt.tokens), prompt.pictures
-        self.max_new_tokens, self.adapter = max_new_tokens, adapter
+        self.max_new_tokens, self.adapter, self.whole = max_new_tokens, adapter, whole
         self.sampling, self.stop_ids = sampling, stop_ids
         self.finish: Finish | None = None
         self.error: Exception | None = None

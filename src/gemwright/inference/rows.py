@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from gemwright.inference.sampling import Filters, Knobs, choose
+from gemwright.inference.session import Sequences
 from gemwright.models.family import Cache, Config, Decoder
 
 
@@ -75,11 +76,12 @@ def _seen_after(seen: jax.Array, rows: jax.Array, tokens: jax.Array, real: jax.A
     return seen[rows].at[index[:, None], tokens].max(before)
 
 
-@partial(jax.jit, donate_argnames="caches")
-def copy_prefix(caches: Cache, source: jax.Array, target: jax.Array, length: jax.Array) -> Cache:
-    """The caches whose row `target` holds the first `length` tokens of `source` and nothing else.
+@partial(jax.jit, donate_argnames="state")
+def copy_prefix(state: Sequences, source: jax.Array, target: jax.Array, length: jax.Array) -> Sequences:
+    """The state whose row `target` holds the first `length` tokens of `source` and nothing else.
 
-    With the row itself as source it cuts the row. The session says how far rows can be cut.
+    With the row itself as source it cuts the row. The session says how far rows can be cut. What is kept of the
+    source's last token goes along.
     """
 
     def put(whole: jax.Array, part: jax.Array) -> jax.Array:
@@ -88,4 +90,5 @@ def copy_prefix(caches: Cache, source: jax.Array, target: jax.Array, length: jax
     def take(whole: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(whole, source, 1)
 
-    return tuple(jax.tree.map(put, cache, jax.tree.map(take, cache).cut(length)) for cache in caches)
+    caches = tuple(jax.tree.map(put, cache, jax.tree.map(take, cache).cut(length)) for cache in state.caches)
+    return Sequences(caches, put(state.last, take(state.last)))

@@ -33,6 +33,14 @@ class Slot:
         self.request, self.wanted, self.taken, self.searched = request, list(request.prompt), taken, False
         self.lookup, self.odds = PromptLookup(), Odds()
 
+    def left(self, held: int) -> list[int]:
+        """What a row that holds so many tokens is to read before a token is chosen.
+
+        All but the last, which is read together with that choice; a prompt that is read whole to its end.
+        """
+        assert self.request is not None
+        return self.wanted[held : self.request.whole if held < self.request.whole else -1]
+
     @property
     def count(self) -> int:
         """Tokens of the answer so far."""

@@ -144,6 +144,24 @@ class Gemma3Vision(ReadsText):
         reach = jnp.where(soft, positions + to_the_end, positions)
         return self.decoder.run(x, gemma3.steps(config.decoder, positions, segments, reach), config.decoder, cache)
 
+    def read_part(
+        self,
+        pixels: jax.Array,
+        tokens: jax.Array,
+        config: Config,
+        *,
+        start: jax.Array,
+        length: jax.Array,
+        cache: tuple[KVCache, ...],
+    ) -> tuple[jax.Array, tuple[KVCache, ...]]:
+        assert len(pixels) == 1
+        assert not tokens.size
+        places = jnp.arange(config.picture_tokens, dtype=jnp.int32)[None]
+        vectors, nothing = self.look(pixels, config), jnp.zeros_like(places)
+        hidden, kept = self.read(nothing, vectors, places, config, positions=start + places, cache=cache)
+        assert kept is not None
+        return hidden[:, -1], kept
+
 
 # ------------------------------------------------------------------------------------ name table
 

@@ -9,6 +9,7 @@ Letters: B batch, P pictures of a row, N patches of one, T tokens, D width of th
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ class Config(DecodersConstants):
     vision: siglip.Config
     decoder: gemma.Config
     image_token: int = VOCAB_SIZE
+    whole_prompts: ClassVar[bool] = True
 
     @property
     def family(self) -> str:
@@ -135,6 +137,21 @@ class PaliGemma(ReadsText):
         step = Step.of(config.decoder, jnp.where(index < ends, index, -1), prefix=patches + prompts)
         hidden, cache = self.decoder.run(x, step, config.decoder, cache)
         return hidden[:, patches:], cache
+
+    def read_part(
+        self,
+        pixels: jax.Array,
+        tokens: jax.Array,
+        config: Config,
+        *,
+        start: jax.Array,
+        length: jax.Array,
+        cache: tuple[KVCache, ...],
+    ) -> tuple[jax.Array, tuple[KVCache, ...]]:
+        lengths = length[None]
+        hidden, kept = self.read(pixels, tokens, config, prompts=lengths, lengths=lengths, cache=cache)
+        assert kept is not None
+        return hidden[:, length - 1], kept
 
     def look(self, pixels: jax.Array, config: Config) -> jax.Array:
         """(B, S, S, 3) pixels -> (B, N, D): what the decoder reads in the place of tokens."""

@@ -66,9 +66,10 @@ def adapt(config: Config, weights: Decoder, plan: Plan, seed: int = 0) -> Decode
     """A model with changes of zero beside the weights that the plan names, dense or quantised.
 
     Raises:
-      ValueError: if it names none, or one that is adapted already.
+      ValueError: if it names none, something that is no matrix, or one that is adapted already.
     """
     specs = specs_of(config)
+    _check_targets(plan, named_leaves(specs))
     chosen = [name for name, spec in named_leaves(specs).items() if plan.chooses(name, spec)]
     if not chosen:
         matrices = [name for name, spec in named_leaves(specs).items() if spec.is_matrix]
@@ -80,6 +81,16 @@ def adapt(config: Config, weights: Decoder, plan: Plan, seed: int = 0) -> Decode
         return _beginning(name, spec, weight, plan, seed) if plan.chooses(name, spec) else weight
 
     return map_specs(replaced, specs, weights)
+
+
+def _check_targets(plan: Plan, specs: Mapping[str, Spec]) -> None:
+    for pattern in plan.targets:
+        found = [name for name in specs if fnmatchcase(name, pattern)]
+        if found and not any(specs[name].is_matrix for name in found):
+            raise ValueError(
+                f"targets {pattern!r}: expected to match a matrix, found only {', '.join(found[:3])}: only matrices "
+                "have a low-rank change; leave it out, or train it whole"
+            )
 
 
 def _beginning(name: str, spec: Spec, weight: Any, plan: Plan, seed: int) -> Lora:

@@ -32,6 +32,7 @@ from gemwright.core.sharding import MeshShape
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
 from gemwright.models.family import Decoder, specs_of
+from gemwright.models.seeing import DecodersConstants
 from gemwright.text.control import START_OF_TURN
 from gemwright.training.loop import Diverged, train
 from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
@@ -167,6 +168,11 @@ def read_base(model: str | Path, revision: str | None = None) -> Checkpoint:
     base = load_checkpoint(folder)
     if base.tokenizer is None or not base.tokenizer.has(START_OF_TURN):
         raise ValueError(f"{folder}: expected a tokenizer with {START_OF_TURN}, found none; conversations need it")
+    if isinstance(base.config, DecodersConstants) and base.config.whole_prompts:
+        raise ValueError(
+            f"{folder}: a {base.config.family} answers one prompt about its pictures and knows no turns; take another "
+            "model for conversations, or train it on pictures by gemwright.training.pictures"
+        )
     return base
 
 
