@@ -127,7 +127,7 @@ void mix(const SlotAttention& a, const Seen<Number>& seen, const float* scores, 
 
 // Values are first read some columns of all slots at a time, an order in which no processor guesses the next line.
 template <class Number>
-void ask(const SlotAttention& a, const Number* values) {
+ASKS void ask(const SlotAttention& a, const Number* values) {
   for (int64_t byte = 0; byte < a.size * int64_t(sizeof(Number)); byte += 64) prefetch(values, byte);
 }
 
