@@ -100,14 +100,15 @@ struct Share {
 // end, so that no thread waits long for another. Few tokens wait for memory; many tokens' sums would not fit the cache
 // beside a large share.
 std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
-  const bool few = works[0].product.n <= 8;
-  const int64_t least = few ? 128 << 10 : 32 << 10, most = few ? 2 << 20 : 64 << 10, cuts = few ? 2 : 8;
   std::vector<Share> shares;
   int64_t left = 0;
   for (const Work& work : works) left += work.tiles() * work.tile_bytes();
+  const bool few = works[0].product.n <= 8;
+  const int64_t least = few ? std::clamp<int64_t>(left / (16 * threads), 32 << 10, 128 << 10) : 32 << 10;
+  const int64_t most = few ? 2 << 20 : 64 << 10, parts = (few ? 2 : 8) * threads;
   for (const Work& work : works) {
     for (int64_t tile = 0; tile < work.tiles();) {
-      const int64_t bytes = std::clamp<int64_t>(left / (cuts * threads), least, most);
+      const int64_t bytes = std::clamp(left / parts, least, most);
       const int64_t last = std::min(work.tiles(), tile + std::max<int64_t>(2, bytes / work.tile_bytes() / 2 * 2));
       shares.push_back({&work, tile, last});
       left -= (last - tile) * work.tile_bytes();
