@@ -127,7 +127,7 @@ void mix(const SlotAttention& a, const Seen<Number>& seen, const float* scores, 
 
 // Values are first read some columns of all slots at a time, an order in which no processor guesses the next line.
 template <class Number>
-void ask(const SlotAttention& a, const Number* values) {
+ASKS void ask(const SlotAttention& a, const Number* values) {
   for (int64_t byte = 0; byte < a.size * int64_t(sizeof(Number)); byte += 64) prefetch(values, byte);
 }
 
@@ -143,7 +143,10 @@ void some_queries(const SlotAttention& a, const SlotPart& part, const Seen<Numbe
   }
   int s = 0;
   for (; s + 2 <= seen.count; s += 2) {
-    if (first == 0) ask(a, seen.values[s]), ask(a, seen.values[s + 1]);
+    if (first == 0) {
+      ask(a, seen.values[s]), ask(a, seen.values[s + 1]);
+      if (s + 9 < seen.count) ask(a, seen.keys[s + 8]), ask(a, seen.keys[s + 9]);
+    }
     score<kQueries, 2>(a, queries, seen.keys + s, scores + s);
   }
   if (s < seen.count) score<kQueries, 1>(a, queries, seen.keys + s, scores + s);
@@ -165,6 +168,8 @@ void attend(const SlotAttention& a, const SlotPart& part) {
     return;
   }
   int64_t q = 0;
+  if constexpr (kLanes == 16)  // which has the registers
+    for (; q + 8 <= queries; q += 8) some_queries<8>(a, part, seen, q);
   for (; q + 4 <= queries; q += 4) some_queries<4>(a, part, seen, q);
   for (; q < queries; ++q) some_queries<1>(a, part, seen, q);
 }

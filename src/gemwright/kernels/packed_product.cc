@@ -1,5 +1,6 @@
 // The XLA handler of packed products: rows are quantised once for all matrices that they meet.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -83,6 +84,9 @@ struct Work {
   int64_t bits;
 
   int64_t tiles() const { return (product.outs + kTileRows - 1) / kTileRows; }
+  ReadNext at(int64_t tile) const {
+    return {product.codes + tile * tile_bytes(), product.scales + tile * product.groups * kTileRows};
+  }
   int64_t tile_bytes() const { return std::max<int64_t>(1, product.groups) * kTileRows * kGroup * bits / 8; }
 };
 
@@ -93,15 +97,18 @@ struct Share {
 };
 
 // Cuts products into shares, large ones at first, since memory is read faster the longer it goes on; small ones in the
-// end, so that no thread waits long for another. Many tokens' sums would not fit the cache beside a large one.
+// end, so that no thread waits long for another. Few tokens wait for memory; many tokens' sums would not fit the cache
+// beside a large share.
 std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
-  const int64_t most = works[0].product.n <= 8 ? 512 << 10 : 64 << 10;
   std::vector<Share> shares;
   int64_t left = 0;
   for (const Work& work : works) left += work.tiles() * work.tile_bytes();
+  const bool few = works[0].product.n <= 8;
+  const int64_t least = few ? std::clamp<int64_t>(left / (16 * threads), 32 << 10, 128 << 10) : 32 << 10;
+  const int64_t most = few ? 2 << 20 : 64 << 10, parts = (few ? 2 : 8) * threads;
   for (const Work& work : works) {
     for (int64_t tile = 0; tile < work.tiles();) {
-      const int64_t bytes = std::clamp<int64_t>(left / (8 * threads), 32 << 10, most);
+      const int64_t bytes = std::clamp(left / parts, least, most);
       const int64_t last = std::min(work.tiles(), tile + std::max<int64_t>(2, bytes / work.tile_bytes() / 2 * 2));
       shares.push_back({&work, tile, last});
       left -= (last - tile) * work.tile_bytes();
@@ -112,25 +119,27 @@ std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
 }
 
 // The tiles of a share alone, (n, tiles * 16), in float32.
-void compute_apart(const Work& work, int64_t first, int64_t last, float* out) {
+void compute_apart(const Work& work, int64_t first, int64_t last, float* out, const ReadNext& next) {
   PackedProduct part = work.product;
-  part.codes += first * work.tile_bytes();
-  part.scales += first * part.groups * kTileRows;
+  const ReadNext begin = work.at(first);
+  part.codes = begin.codes;
+  part.scales = begin.scales;
   part.out = out;
   part.narrow = false;
   part.outs = (last - first) * kTileRows;
-  work.compute(part, 0, last - first);
+  work.compute(part, 0, last - first, next);
 }
 
 // gelu(gate) * up for some tiles: the sums stay in this thread's cache.
-void compute_gated(const Arithmetic& by, const Work& gate, const Work& up, int64_t first, int64_t last) {
+void compute_gated(const Arithmetic& by, const Work& gate, const Work& up, int64_t first, int64_t last,
+                   const ReadNext& next) {
   const PackedProduct& p = gate.product;
   const int64_t width = (last - first) * kTileRows, column = first * kTileRows;
   thread_local std::vector<float> sums;
   if (sums.size() < size_t(2 * p.n * width)) sums.resize(size_t(2 * p.n * width));
   float *gates = sums.data(), *ups = gates + p.n * width;
-  compute_apart(gate, first, last, gates);
-  compute_apart(up, first, last, ups);
+  compute_apart(gate, first, last, gates, up.at(first));
+  compute_apart(up, first, last, ups, next);
   void* out = static_cast<char*>(p.out) + column * int64_t(p.narrow ? sizeof(uint16_t) : sizeof(float));
   by.gate({gates, ups, out, p.narrow, p.n, width, p.outs, std::min(width, p.outs - column)});
 }
@@ -174,10 +183,16 @@ std::vector<Work> take_all(const Arithmetic& by, const ffi::AnyBuffer& rows, ffi
 
 void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<Work>& works, bool gated) {
   const std::vector<Share> shares = cut(std::span(works).first(gated ? 1 : works.size()), pool.num_threads());
-  in_parallel(pool, int64_t(shares.size()), [&](int64_t number) {
-    const Share& share = shares[size_t(number)];
-    if (gated) return compute_gated(by, works[0], works[1], share.first, share.last);
-    share.work->compute(share.work->product, share.first, share.last);
+  std::atomic<size_t> taken{0};
+  in_parallel(pool, std::min(pool.num_threads(), int64_t(shares.size())), [&](int64_t) {
+    // A share is taken before the one ahead of it is computed, so that memory is read without a gap.
+    for (size_t number = taken++, after; number < shares.size(); number = after) {
+      after = taken++;
+      const Share& share = shares[number];
+      const ReadNext next = after < shares.size() ? shares[after].work->at(shares[after].first) : ReadNext{};
+      if (gated) compute_gated(by, works[0], works[1], share.first, share.last, next);
+      else share.work->compute(share.work->product, share.first, share.last, next);
+    }
   });
 }
 

@@ -25,6 +25,12 @@ struct Group {
   const int32_t* starts;
 };
 
+// Asks for the group `g` of a tile.
+ASKS void ask_for(const ReadNext& tile, int64_t g) {
+  for (int line = 0; line < kVectors; ++line) prefetch(tile.codes, g * kGroupBytes + 64 * line);
+  prefetch(tile.scales, g * int64_t(kTileRows * sizeof(uint16_t)));
+}
+
 // Tiles beside each other, at the group that comes next.
 template <int kTiles>
 struct Tiles {
@@ -39,11 +45,8 @@ struct Tiles {
   }
 
   // Asks for the group so many groups on.
-  void ask(int64_t ahead) const {
-    for (int tile = 0; tile < kTiles; ++tile) {
-      for (int line = 0; line < kVectors; ++line) prefetch(codes[tile], ahead * kGroupBytes + 64 * line);
-      prefetch(scales[tile], ahead * int64_t(kTileRows * sizeof(uint16_t)));
-    }
+  ASKS void ask(int64_t ahead) const {
+    for (int tile = 0; tile < kTiles; ++tile) ask_for({codes[tile], scales[tile]}, ahead);
   }
 
   void step() {

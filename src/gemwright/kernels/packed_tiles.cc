@@ -38,15 +38,23 @@ inline void keep(const PackedProduct& p, int64_t tile, int64_t token, const Floa
 
 // Codes of the next tiles, asked for evenly during all passes over these: memory would be idle after the
 // first pass. With one pass, and at a first tile, codes are asked for nearby: the processor's own
-// prefetching stops at the end of each page.
+// prefetching stops at the end of each page. At the end of the last tile those of the call's next ones: what
+// lies behind it is another thread's to read.
 struct Ahead {
   const uint8_t* codes;  // or nullptr
   int64_t passes, lines, steps;
+  ReadNext next;  // after the last tile; else nullptr
 
   void ask() {
     if (codes == nullptr || steps++ % passes) return;
     for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(codes + 64 * line, 0, 2);
     codes += 64 * lines;
+  }
+
+  template <int kTiles>
+  ASKS void ask_nearby(const Tiles<kTiles>& tiles, int64_t left) const {
+    if (left > kAhead || next.codes == nullptr) return tiles.ask(kAhead);
+    ask_for(next, kAhead - left);
   }
 };
 
@@ -61,7 +69,7 @@ void block(const PackedProduct& p, int64_t tile, int64_t token, bool near, Ahead
   Group x{p.x_codes + at * kGroup, p.x_scales + at, p.x_starts + at};
   Tiles<kTiles> tiles(p, tile);
   for (int64_t g = 0; g < p.groups; ++g) {
-    if (near) tiles.ask(kAhead);
+    if (near) ahead.ask_nearby(tiles, p.groups - g);
     ahead.ask();
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
     if constexpr (kTokens > 2) asm volatile("" : "+m"(sums));  // a group's own sums need the registers
@@ -83,23 +91,24 @@ void all_tokens(const PackedProduct& p, int64_t tile, int64_t token, bool near, 
 
 // As many tiles from `tile` as are taken at once, and then what is left.
 template <int kTiles>
-void all_tiles(const PackedProduct& p, int64_t tile, int64_t last) {
+void all_tiles(const PackedProduct& p, int64_t tile, int64_t last, const ReadNext& next) {
   const int64_t passes = (p.n + kMostTokens<kTiles> - 1) / kMostTokens<kTiles>;
   bool near = true;
   for (; tile + kTiles <= last; tile += kTiles) {
     const bool ask = passes > 1 && tile + 2 * kTiles <= last;
-    Ahead ahead{ask ? p.codes + (tile + kTiles) * p.groups * kGroupBytes : nullptr, passes, kTiles * kVectors, 0};
+    Ahead ahead{ask ? p.codes + (tile + kTiles) * p.groups * kGroupBytes : nullptr, passes, kTiles * kVectors, 0,
+                tile + kTiles == last ? next : ReadNext{}};
     all_tokens<kMostTokens<kTiles>, kTiles>(p, tile, 0, near, ahead);
     near = !ask;
   }
-  if constexpr (kTiles > 1) all_tiles<kTiles - 1>(p, tile, last);
+  if constexpr (kTiles > 1) all_tiles<kTiles - 1>(p, tile, last, next);
 }
 
 }  // namespace
 
 // Few tokens wait for memory, which one tile after the other reads more evenly; and of tiles with many groups two would
 // not fit the cache for the next tokens.
-void PACKED_TILES(const PackedProduct& p, int64_t first, int64_t last) {
+void PACKED_TILES(const PackedProduct& p, int64_t first, int64_t last, const ReadNext& next) {
   const bool one = p.n <= kTogether || p.groups > 128;
-  one ? all_tiles<1>(p, first, last) : all_tiles<kMostTiles>(p, first, last);
+  one ? all_tiles<1>(p, first, last, next) : all_tiles<kMostTiles>(p, first, last, next);
 }

@@ -34,8 +34,14 @@ inline int32_t packed_start_avx2(int64_t bits, int32_t sum) {
   return bits == 4 ? int32_t(uint32_t(uint16_t(-4 * sum)) * 0x10001u) : 0;
 }
 
-// Computes the tiles [first, last).
-using PackedTiles = void(const PackedProduct& product, int64_t first, int64_t last);
+// Weights that this thread reads after those of a call; nullptr for none.
+struct ReadNext {
+  const uint8_t* codes;
+  const uint16_t* scales;
+};
+
+// Computes the tiles [first, last), and asks for the beginning of what comes next while it reads the last of them.
+using PackedTiles = void(const PackedProduct& product, int64_t first, int64_t last, const ReadNext& next);
 
 PackedTiles packed_tiles4_portable, packed_tiles4_avx2, packed_tiles4_avx512;
 PackedTiles packed_tiles8_portable, packed_tiles8_avx2, packed_tiles8_avx512;

@@ -10,6 +10,15 @@
 
 #include "xla/ffi/api/ffi.h"
 
+// Tells the processor that a thread waits for another.
+inline void linger() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // Chunks that threads take until none is left. Shared, because a thread of the pool may look for
 // work only after the caller has returned: it then touches nothing but the counter.
 class Chunks {
@@ -23,7 +32,9 @@ class Chunks {
     }
   }
 
+  // Awake at first: the last chunk mostly ends soon, and being woken takes longer.
   void wait() const {
+    for (int look = 0; look < 2000 && done_.load() < count_; ++look) linger();
     for (int64_t done; (done = done_.load()) < count_;) done_.wait(done);
   }
 

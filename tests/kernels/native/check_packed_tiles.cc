@@ -94,8 +94,9 @@ class Problem {
     void* out = shape_.narrow ? static_cast<void*>(narrow_.data()) : wide_.data();
     const PackedProduct product{x_.data(),  x_scales_.data(), x_starts_.data(), codes_.data(), scales_.data(), out,
                                 shape_.narrow, shape_.n,      shape_.groups,    shape_.outs};
-    by_.tiles(product, 0, middle);
-    by_.tiles(product, middle, tiles_);
+    by_.tiles(product, 0, middle, {product.codes + middle * shape_.groups * group_bytes_,
+                                   product.scales + middle * shape_.groups * kTileRows});
+    by_.tiles(product, middle, tiles_, {});
   }
 
   void expect(const std::string& where) {
