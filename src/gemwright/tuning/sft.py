@@ -29,6 +29,7 @@ from gemwright.core.int_weights import int_weights
 from gemwright.core.module import named_leaves
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
+from gemwright.data.examples import Example
 from gemwright.models.family import Decoder, specs_of
 from gemwright.text.control import START_OF_TURN
 from gemwright.training.loop import NotFinite, train
@@ -183,7 +184,7 @@ class Tuning:
 
     base: Checkpoint
     name: str
-    examples: Sides
+    examples: Sides[Example]
     settings: Settings
     out: Path
 
@@ -193,7 +194,7 @@ class Tuning:
         return self.out.with_name(self.out.name + ".run")
 
     @cached_property
-    def rows(self) -> ExampleRows:
+    def rows(self) -> ExampleRows[Example]:
         """The examples in the order in which they are learned."""
         chosen, sizes = self.settings, [read_size(example) for example in self.examples.learned]
         longest, mean = max(sizes), sum(sizes) / len(sizes)
