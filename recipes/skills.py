@@ -10,7 +10,6 @@ with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tu
 import argparse
 import itertools
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import gemwright
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
+from gemwright.tuning.intervals import wilson
 from recipes.skills_data import Question, fingerprint, questions
 
 ROWS = 60
@@ -57,14 +57,6 @@ def examine(model: Model, found: Sequence[Question]) -> dict[str, dict[str, floa
 def _share(right: int, count: int) -> dict[str, float]:
     low, high = wilson(right, count)
     return {"right": round(right / count, 4), "low": round(low, 4), "high": round(high, 4), "questions": count}
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share: it holds near 0 and 1 too, and for few questions."""
-    share, spread = right / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def main() -> None:

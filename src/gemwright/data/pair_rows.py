@@ -1,4 +1,4 @@
-"""Pairs in rows: both sides of a pair stand in one row, unseen by each other and by other pairs."""
+"""Pairs in rows: the sides of a pair stand in one row, unseen by each other and by other pairs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from gemwright.data.pairs import Pair
 
 @module
 class PairBatch:
-    """Rows of pairs. B rows, T tokens, P pairs a row at most.
+    """Rows of pairs. B rows, T tokens, P pairs a row at most, S sides of each: chosen, rejected, maybe one mismatched.
 
     Attributes:
       inputs: (B, T) all tokens of the sides, one after the other.
       targets: (B, T) the token that follows each.
       positions: (B, T) from 0 in each side.
-      segments: (B, T) 2k + 1 for the chosen side of a row's k-th pair, 2k + 2 for the rejected one; then 0.
+      segments: (B, T) S k + s + 1 for side s of a row's k-th pair; then 0.
       weights: (B, T) 1 where the target is learned.
-      ends: (B, P, 2) where the last learned token of each side stands.
+      ends: (B, P, S) where the last learned token of each side stands.
       pairs: (B, P) 1 where there is a pair.
       margins: (B, P) float32.
       ties: (B, P).
@@ -43,23 +43,23 @@ class PairBatch:
 
 def pair_size(pair: Pair) -> int:
     """Tokens of a row that a pair takes; the last of a side is read too, since its reward is read there."""
-    return len(pair.chosen.ids) + len(pair.rejected.ids)
+    return sum(len(example.ids) for example in pair.sides)
 
 
 def pair_layout(pairs: Sequence[Pair]) -> Layout[Pair]:
     """How these pairs are read, and no others: their places among them are kept in the batches."""
     numbers = {id(pair): number for number, pair in enumerate(pairs)}
-    smallest = min(map(pair_size, pairs))
+    smallest, sides = min(map(pair_size, pairs)), len(pairs[0].sides)
 
     def lay(groups: Sequence[Sequence[Pair]], rows: int, length: int) -> PairBatch:
-        fields = _empty(rows, length, max(1, length // smallest))
+        fields = _empty(rows, length, max(1, length // smallest), sides)
         for row, group in enumerate(groups):
             begin = 0
             for place, pair in enumerate(group):
                 fields["pairs"][row, place], fields["numbers"][row, place] = 1, numbers[id(pair)]
                 fields["margins"][row, place], fields["ties"][row, place] = pair.margin, pair.tie
                 for side, example in enumerate(pair.sides):
-                    _write(fields, row, begin, 2 * place + side + 1, example)
+                    _write(fields, row, begin, sides * place + side + 1, example)
                     fields["ends"][row, place, side] = begin + _last(example)
                     begin += len(example.ids)
             fields["positions"][row, begin:] = np.arange(length - begin)
@@ -69,11 +69,11 @@ def pair_layout(pairs: Sequence[Pair]) -> Layout[Pair]:
     return Layout(pair_size, lay)
 
 
-def _empty(rows: int, length: int, pairs: int) -> dict[str, Any]:
+def _empty(rows: int, length: int, pairs: int, sides: int) -> dict[str, Any]:
     tokens = {name: np.zeros((rows, length), np.int32) for name in ("inputs", "targets", "segments", "weights")}
     kept = {name: np.zeros((rows, pairs), np.int32) for name in ("pairs", "ties", "numbers")}
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length)).copy()
-    margins, ends = np.zeros((rows, pairs), np.float32), np.zeros((rows, pairs, 2), np.int32)
+    margins, ends = np.zeros((rows, pairs), np.float32), np.zeros((rows, pairs, sides), np.int32)
     return {**tokens, **kept, "positions": positions, "margins": margins, "ends": ends}
 
 

@@ -33,6 +33,7 @@ class Pair:
       chosen, rejected: only what follows the prompt is learned.
       prompt: tokens that both begin with.
       margin: 0 if the row has none.
+      mismatched: the prompt with another's answer, as KTO wants it.
     """
 
     chosen: Example
@@ -40,14 +41,16 @@ class Pair:
     prompt: int
     margin: float = 0.0
     tie: bool = False
+    mismatched: Example | None = None
 
     @property
     def place(self) -> str:
         return self.chosen.place
 
     @property
-    def sides(self) -> tuple[Example, Example]:
-        return self.chosen, self.rejected
+    def sides(self) -> tuple[Example, ...]:
+        """What is read of it."""
+        return (self.chosen, self.rejected, *([self.mismatched] if self.mismatched else []))
 
 
 def pair_of(row: Row, tokenizer: Tokenizer, longest: int) -> Pair:
@@ -127,3 +130,16 @@ def _tie(row: Mapping[str, Any]) -> bool:
     if value not in (None, True, False):
         raise ExamplesError(f"tie: expected true or false, found {value!r}")
     return bool(value)
+
+
+def mismatch(pairs: Sequence[Pair], longest: int) -> list[Pair]:
+    """Pairs with the answer chosen in the next one of another prompt; cut to the most tokens that a model reads."""
+    found: list[Pair] = []
+    for number, pair in enumerate(pairs):
+        prompt = pair.chosen.ids[: pair.prompt]
+        later = (pairs[(number + step) % len(pairs)] for step in range(1, len(pairs) + 1))
+        other = next((one for one in later if one.chosen.ids[: one.prompt] != prompt), pairs[number - 1])
+        ids = [*prompt, *other.chosen.ids[other.prompt :]][:longest]
+        learned = [*pair.chosen.learned[: pair.prompt], *other.chosen.learned[other.prompt :]][:longest]
+        found.append(replace(pair, mismatched=replace(pair.chosen, ids=ids, learned=learned)))
+    return found

@@ -46,6 +46,14 @@ class Learner:
         """As they are now. The next step gives their arrays up."""
         return _joined(self.state.weights, self._frozen)
 
+    @property
+    def share(self) -> float:
+        """Of the model's parameters, those that are trained."""
+        trained, rest = (
+            sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (self.state.weights, self._frozen)
+        )
+        return trained / (trained + rest)
+
     def learn(self, batch: Any) -> dict[str, float]:
         """One step; the loss before it, the norm of its gradient, and what the objective tells.
 

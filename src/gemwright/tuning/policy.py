@@ -178,7 +178,7 @@ def objective_of(loss: Loss, config: Config, clip: float) -> Objective:
         answers, mask = read.answers, read.answers.mask
         hidden, _ = decoder(answers.inputs, config, positions=answers.positions)
         new = scores_of(decoder, config, hidden, answers.targets)
-        moved = masked_mean(jnp.abs(jnp.expm1(new - read.old)) > clip, mask)
+        moved = masked_mean((jnp.abs(jnp.expm1(new - read.old)) > clip).astype(jnp.float32), mask)
         told = {"clipped": moved}
         if loss == "rloo":
             return reinforce_loss(new, read.old, mask, read.advantages, clip=clip), told
