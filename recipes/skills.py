@@ -20,17 +20,25 @@ import gemwright
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
 from gemwright.tuning.intervals import wilson
-from recipes.skills_data import Question, fingerprint, questions
+from recipes.skills_data import SKILLS, Question, Skill, fingerprint, questions
+from recipes.sql_data import Shop
 
 ROWS = 60
-LONGEST = 40
+LONGEST = 120
 """Rows answered together, and tokens of the longest answer."""
+
+SHOP = Shop()
+
+
+def skills() -> tuple[Skill, ...]:
+    """All that there are; SQL where the database is."""
+    return (*SKILLS, SHOP.skill) if SHOP.is_there else SKILLS
 
 
 def write_questions(path: Path, count: int, seed: int) -> None:
     """Training questions as prompts and completions."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = itertools.islice(questions("train", seed), count)
+    rows = itertools.islice(questions("train", seed, skills()), count)
     path.write_text("".join(json.dumps({"prompt": one.prompt, "completion": one.answer}) + "\n" for one in rows))
 
 
@@ -50,8 +58,13 @@ def examine(model: Model, found: Sequence[Question]) -> dict[str, dict[str, floa
     right = defaultdict[str, list[bool]](list)
     for one, said in zip(found, answers(model, found), strict=True):
         for name in (one.skill, "all"):
-            right[name].append(said == one.answer)
+            right[name].append(is_right(one, said))
     return {name: _share(sum(values), len(values)) for name, values in right.items()}
+
+
+def is_right(one: Question, said: str) -> bool:
+    """To the letter; a query by what it finds."""
+    return SHOP.is_right(one, said) if one.skill == "sql" else said == one.answer
 
 
 def _share(right: int, count: int) -> dict[str, float]:
@@ -77,7 +90,7 @@ def main() -> None:
     settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": asked.epochs, "seed": asked.seed}
     tuned = gemwright.sft(asked.model, data, asked.out / "tuned", held_out=0.005, overwrite=True, **settings)
     model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
-    found = list(itertools.islice(questions("heldout", asked.seed), asked.questions))
+    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
     report = {
         **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
         **settings,

@@ -190,7 +190,7 @@ def test_sums_are_those_of_each_answer_alone_and_nothing_diverges_from_itself(
         for side, one in enumerate(pair.sides):
             batch = jax.tree.map(jnp.asarray, laid_out([[one]], 1, 64))
             alone = token_losses(weights, batch.inputs, batch.targets, CONFIG, batch.positions, batch.segments)
-            expected = -np.asarray(alone * batch.weights).sum()
+            expected = -(np.asarray(alone) * np.asarray(batch.weights)).sum()
             np.testing.assert_allclose(found[number, side], expected, rtol=10 * SAME)
     assert np.abs(divergences_of_pairs(weights, weights, CONFIG, pairs)).max() < SAME
     other = initialise(type(weights).specs(CONFIG), 1)
