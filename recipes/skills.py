@@ -10,7 +10,6 @@ with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tu
 import argparse
 import itertools
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,17 +19,26 @@ from typing import Any
 import gemwright
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
-from recipes.skills_data import Question, fingerprint, questions
+from gemwright.tuning.intervals import wilson
+from recipes.skills_data import SKILLS, Question, Skill, fingerprint, questions
+from recipes.sql_data import Shop
 
 ROWS = 60
-LONGEST = 40
+LONGEST = 120
 """Rows answered together, and tokens of the longest answer."""
+
+SHOP = Shop()
+
+
+def skills() -> tuple[Skill, ...]:
+    """All that there are; SQL where the database is."""
+    return (*SKILLS, SHOP.skill) if SHOP.is_there else SKILLS
 
 
 def write_questions(path: Path, count: int, seed: int) -> None:
     """Training questions as prompts and completions."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = itertools.islice(questions("train", seed), count)
+    rows = itertools.islice(questions("train", seed, skills()), count)
     path.write_text("".join(json.dumps({"prompt": one.prompt, "completion": one.answer}) + "\n" for one in rows))
 
 
@@ -50,21 +58,18 @@ def examine(model: Model, found: Sequence[Question]) -> dict[str, dict[str, floa
     right = defaultdict[str, list[bool]](list)
     for one, said in zip(found, answers(model, found), strict=True):
         for name in (one.skill, "all"):
-            right[name].append(said == one.answer)
+            right[name].append(is_right(one, said))
     return {name: _share(sum(values), len(values)) for name, values in right.items()}
+
+
+def is_right(one: Question, said: str) -> bool:
+    """To the letter; a query by what it finds."""
+    return SHOP.is_right(one, said) if one.skill == "sql" else said == one.answer
 
 
 def _share(right: int, count: int) -> dict[str, float]:
     low, high = wilson(right, count)
     return {"right": round(right / count, 4), "low": round(low, 4), "high": round(high, 4), "questions": count}
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share: it holds near 0 and 1 too, and for few questions."""
-    share, spread = right / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def main() -> None:
@@ -85,7 +90,7 @@ def main() -> None:
     settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": asked.epochs, "seed": asked.seed}
     tuned = gemwright.sft(asked.model, data, asked.out / "tuned", held_out=0.005, overwrite=True, **settings)
     model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
-    found = list(itertools.islice(questions("heldout", asked.seed), asked.questions))
+    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
     report = {
         **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
         **settings,

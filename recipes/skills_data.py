@@ -6,7 +6,7 @@ both orders.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gemwright.data.documents import Split, split_of
@@ -67,7 +67,9 @@ def editing(rng: random.Random) -> Question:
     return Question("editing", f"{text} {old} {new}", f"Replace {old} by {new}: {text}", answer)
 
 
-SKILLS: tuple[Callable[[random.Random], Question], ...] = (
+Skill = Callable[[random.Random], Question]
+
+SKILLS: tuple[Skill, ...] = (
     addition,
     subtraction,
     multiplication,
@@ -77,11 +79,11 @@ SKILLS: tuple[Callable[[random.Random], Question], ...] = (
 )
 
 
-def questions(split: Split, seed: int) -> Iterator[Question]:
+def questions(split: Split, seed: int, skills: Sequence[Skill] = SKILLS) -> Iterator[Question]:
     """One of each skill in turn, without end; one in ten is held out by its operands alone."""
     rng = random.Random(f"{split} {seed}")
     while True:
-        for skill in SKILLS:
+        for skill in skills:
             found = skill(rng)
             while split_of(f"{found.skill} {found.key}", 10) != split:
                 found = skill(rng)

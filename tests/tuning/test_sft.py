@@ -17,8 +17,9 @@ from gemwright.data.examples import Example
 from gemwright.training import loop
 from gemwright.training.loop import Interrupted
 from gemwright.training.step import token_losses
+from gemwright.tuning.beginning import default_rate
 from gemwright.tuning.measured_loss import mean_loss
-from gemwright.tuning.sft import Settings, Tuned, default_rate, sft
+from gemwright.tuning.sft import Settings, Tuned, sft
 from tests.tiny import CONFIG, GRIFFIN, sharp_weights
 from tests.tolerances import SAME
 

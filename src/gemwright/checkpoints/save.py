@@ -54,7 +54,7 @@ def save_checkpoint(
     check_room(folder, sum(weight.array.nbytes for weight in arrays.values()))
     with whole_folder(folder, overwrite=overwrite) as partial:
         write_beside_weights(partial, stored_config, ids, tokenizer, source)
-        _write_weights(partial, arrays, shard_bytes, progress)
+        write_weights(partial, arrays, shard_bytes, progress)
 
 
 def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
@@ -68,9 +68,13 @@ def token_ids(config: Config, tokenizer: Tokenizer | None) -> TokenIds:
 # ---------------------------------------------------------------------------------------- weights
 
 
-def _write_weights(
-    folder: Path, weights: Mapping[str, HostWeight], shard_bytes: int, progress: Progress | None
+def write_weights(
+    folder: Path,
+    weights: Mapping[str, HostWeight],
+    shard_bytes: int = _SHARD_BYTES,
+    progress: Progress | None = None,
 ) -> None:
+    """The files of weights, by their names there, and the index of several."""
     shards = list(_shards(weights, shard_bytes))
     done, total = 0, sum(weight.array.size for weight in weights.values())
     files: dict[str, str] = {}

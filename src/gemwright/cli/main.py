@@ -11,12 +11,15 @@ from gemwright.cli import data, tokenizer
 from gemwright.cli.bench import bench
 from gemwright.cli.chat import chat
 from gemwright.cli.convert import convert
+from gemwright.cli.dpo import dpo
 from gemwright.cli.embed import embed
 from gemwright.cli.generate import generate
 from gemwright.cli.merge import merge
 from gemwright.cli.models import models
 from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
+from gemwright.cli.reward import reward
+from gemwright.cli.rlhf import rlhf
 from gemwright.cli.sft import sft
 from gemwright.cli.shield import shield
 from gemwright.cli.summary import summary
@@ -43,7 +46,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, embed, shield, models, summary, convert, quantize, pretrain, sft, merge, bench):
+for verb in (chat, generate, embed, shield, models, summary, convert, quantize, pretrain, sft, reward, dpo, rlhf, merge, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

@@ -90,7 +90,7 @@ def _preview(model: str | Path, data: Path, count: int, revision: str | None) ->
     from gemwright.data.examples import example_of
     from gemwright.data.rows import read_rows
     from gemwright.text.show import learned_text
-    from gemwright.tuning.sft import read_base
+    from gemwright.tuning.beginning import read_base
 
     base = read_base(model, revision)
     console, tokenizer = Console(), base.tokenizer

@@ -2,15 +2,17 @@
 
 import bisect
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from gemwright.data.examples import Example
 from gemwright.data.packing import Batch
+
+T = TypeVar("T")
 
 Group = list[int]
 """Examples of one row, by their numbers."""
@@ -44,7 +46,20 @@ def read_size(example: Example) -> int:
 
 
 @dataclass(frozen=True)
-class ExampleRows:
+class Layout(Generic[T]):
+    """How things are read in rows.
+
+    Attributes:
+      size: tokens of a row that one takes.
+      lay: from the things of each row, the number of rows and their length to a step's batch; rows may be left over.
+    """
+
+    size: Callable[[T], int]
+    lay: Callable[[Sequence[Sequence[T]], int, int], Any]
+
+
+@dataclass(frozen=True)
+class ExampleRows(Generic[T]):
     """Examples dealt out to steps, in an order that the seed fixes: each once an epoch.
 
     The batch of a step is a function of the step alone, so that a resumed run sees the same data.
@@ -52,16 +67,18 @@ class ExampleRows:
     Attributes:
       lengths: of rows, ascending. An epoch has a stage for each; an example is read in the shortest rows it fits into.
       tokens: of a step.
+      layout: of what the examples are; single ones if left out.
     """
 
-    examples: Sequence[Example]
+    examples: Sequence[T]
     lengths: Sequence[int]
     tokens: int
     epochs: int
     seed: int = 0
+    layout: Layout[T] = field(default_factory=lambda: _single())
 
     def __post_init__(self) -> None:
-        longest = max(map(read_size, self.examples))
+        longest = max(map(self.layout.size, self.examples))
         if list(self.lengths) != sorted(set(self.lengths)) or self.lengths[-1] < longest:
             raise ValueError(
                 f"lengths {list(self.lengths)}: expected to ascend to {longest} or more, the longest example"
@@ -87,14 +104,14 @@ class ExampleRows:
     @property
     def share_filled(self) -> float:
         """Of the tokens that all steps read, those that belong to an example."""
-        read = self.epochs * sum(map(read_size, self.examples))
+        read = self.epochs * sum(map(self.layout.size, self.examples))
         return read / (len(self.steps) * self.tokens)
 
     def numbers(self, step: int) -> list[int]:
         """The examples of a step."""
         return sorted(itertools.chain.from_iterable(self.steps[step][1]))
 
-    def batch(self, step: int, rows: int, length: int) -> Batch:
+    def batch(self, step: int, rows: int, length: int) -> Any:
         """The rows of one step; those that no example is left for are empty.
 
         Raises:
@@ -105,11 +122,11 @@ class ExampleRows:
             raise ValueError(
                 f"step {step}: expected {self.tokens // planned} rows of {planned}, found {rows} of {length}"
             )
-        return laid_out([[self.examples[number] for number in group] for group in groups], rows, length)
+        return self.layout.lay([[self.examples[number] for number in group] for group in groups], rows, length)
 
     def _dealt(self, epoch: int, shorter: int, length: int) -> list[Group]:
         """The rows of one length: rows are mixed too, as the first to be opened are the fullest."""
-        sizes = [read_size(example) for example in self.examples]
+        sizes = [self.layout.size(example) for example in self.examples]
         chosen = [number for number, size in enumerate(sizes) if shorter < size <= length]
         rng = np.random.default_rng([self.seed, epoch, length])
         rows = fill(sizes, rng.permutation(chosen).tolist() if chosen else [], length)
@@ -133,3 +150,8 @@ def laid_out(groups: Sequence[Sequence[Example]], rows: int, length: int) -> Bat
         positions[row] = np.arange(length)
     batch: Any = Batch(*fields)  # pyright: ignore[reportArgumentType]  # the host's: a step takes them to its device
     return batch
+
+
+def _single() -> Any:
+    """Examples, each read for itself."""
+    return Layout(read_size, laid_out)

@@ -8,14 +8,16 @@ Three shapes are known by their keys:
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gemwright.data.rows import Row, read_rows
 from gemwright.text.chat import Message, format_chat, message_of
 from gemwright.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 _SHARE_GPT_ROLES = {"human": "user", "user": "user", "gpt": "model", "model": "model", "assistant": "model"}
 _SHOWN = 10  # faults in a message
@@ -65,11 +67,20 @@ def read_examples(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[list[
     Raises:
       ValueError: as `read_rows` does, or if there are no rows.
     """
-    good: list[Example] = []
+    return read_made(path, lambda row: example_of(row, tokenizer, longest))
+
+
+def read_made(path: Path, make: Callable[[Row], T]) -> tuple[list[T], list[Fault]]:
+    """What is made of the rows of a file or a folder; those of which `make` raises ValueError are faults.
+
+    Raises:
+      ValueError: as `read_rows` does, or if there are no rows.
+    """
+    good: list[T] = []
     bad: list[Fault] = []
     for row in read_rows(path):
         try:
-            good.append(example_of(row, tokenizer, longest))
+            good.append(make(row))
         except ValueError as error:
             bad.append(Fault(row, str(error)))
     if not good and not bad:
@@ -112,7 +123,15 @@ def example_of(row: Row, tokenizer: Tokenizer, longest: int) -> Example:
     """
     if row.fault:
         raise ExamplesError(row.fault)
-    messages = messages_of(row.value)
+    return example_of_messages(row, messages_of(row.value), tokenizer, longest)
+
+
+def example_of_messages(row: Row, messages: list[Message], tokenizer: Tokenizer, longest: int) -> Example:
+    """`example_of` of turns that are known.
+
+    Raises:
+      ValueError: as `example_of` does.
+    """
     _check_turns(messages)
     prompt = format_chat(tokenizer, messages, add_generation_prompt=False)
     if len(prompt.ids) > longest:
@@ -136,7 +155,7 @@ def messages_of(value: Any) -> list[Message]:
     if "conversations" in row:
         return _messages(row["conversations"], "conversations", _message_of_share_gpt)
     if {"prompt", "completion"} <= row.keys():
-        return [*_side(row, "prompt", "user"), *_side(row, "completion", "model")]
+        return [*messages_at(row, "prompt", "user"), *messages_at(row, "completion", "model")]
     keys = sorted(map(str, row))
     raise ExamplesError(f"expected messages, conversations, or prompt and completion, found the keys {keys}")
 
@@ -181,8 +200,12 @@ def _message_of_share_gpt(turn: Mapping[str, Any]) -> Message:
     return Message(role, turn["value"])
 
 
-def _side(row: Mapping[str, Any], key: str, role: Any) -> list[Message]:
-    """A prompt or a completion: a text, or messages."""
+def messages_at(row: Mapping[str, Any], key: str, role: Any) -> list[Message]:
+    """A prompt or a completion: a text of this role's, or messages.
+
+    Raises:
+      ValueError: if it is neither, or a message is of another shape; names the turn.
+    """
     if isinstance(row[key], str):
         return [Message(role, row[key])]
     return _messages(row[key], key, _message_of_chat)

@@ -4,6 +4,7 @@ Nothing is lost on the way: a row that cannot be read is handed on with the reas
 """
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -41,7 +42,7 @@ def read_rows(path: Path) -> Iterator[Row]:
       ValueError: if there is no such file, or it is of another kind; says what can be read.
     """
     for file in data_files(path):
-        yield from READERS["".join(file.suffixes[-2:]) if file.suffix == ".zst" else file.suffix](file)
+        yield from READERS["".join(file.suffixes[-2:]) if file.suffix in (".zst", ".gz") else file.suffix](file)
 
 
 def data_files(path: Path) -> list[Path]:
@@ -95,6 +96,16 @@ def _compressed_lines(file: Path) -> Iterator[Row]:
     zstandard = _library("zstandard", file, "gemwright[train]")
     with file.open("rb") as whole:
         yield from _lines(file, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(whole)))
+
+
+def _zipped_lines(file: Path) -> Iterator[Row]:
+    import gzip
+
+    try:
+        with gzip.open(file) as lines:
+            yield from _lines(file, lines)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{file}: expected a whole gzip file, found a damaged one: {error}") from None
 
 
 def _lines(file: Path, lines: Any) -> Iterator[Row]:
@@ -165,6 +176,7 @@ def _library(name: str, file: Path, extra: str) -> Any:
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".jsonl.zst": _compressed_lines,
+    ".jsonl.gz": _zipped_lines,
     ".json": _json,
     ".parquet": _parquet,
     ".arrow": _arrow,

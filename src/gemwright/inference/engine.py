@@ -122,6 +122,18 @@ class Engine:
             self._wake.notify_all()
         return request
 
+    def take_weights(self, weights: Decoder) -> None:
+        """Serve by other weights of the same shapes from now on, while no request is served or waits.
+
+        Raises:
+          RuntimeError: if one is.
+        """
+        if self._waiting or any(slot.request and slot.request.finish is None for slot in self._slots):
+            raise RuntimeError("requests are being served: change weights when all have ended")
+        self._release()
+        self._session.weights = weights
+        self._session.clear()  # what the rows hold was read by the weights before
+
     def step(self) -> bool:
         """One turn, from one thread only; returns whether anything is left to do."""
         self._release()

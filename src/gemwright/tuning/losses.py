@@ -25,6 +25,14 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(masked_sum(values, mask)) / jnp.maximum(jnp.sum(mask.astype(jnp.float32)), 1.0)
 
 
+def counted_mean(losses: jax.Array, counts: jax.Array | None) -> jax.Array:
+    """The mean over those of (B,) losses whose count is 1; over all without counts."""
+    if counts is None:
+        return jnp.mean(losses)
+    kept = counts.astype(jnp.float32)
+    return jnp.sum(jnp.where(kept > 0, losses, 0.0)) / jnp.maximum(jnp.sum(kept), 1.0)
+
+
 def sft_loss(log_probabilities: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean cross entropy in nats of the learned tokens of a batch; long answers weigh more than short ones."""
     return -masked_mean(log_probabilities, mask)
@@ -37,6 +45,7 @@ def reward_loss(
     margin: jax.Array | float = 0.0,
     ties: jax.Array | None = None,
     centre: float = 0.0,
+    counts: jax.Array | None = None,
 ) -> jax.Array:
     """Bradley and Terry's: how surprising it is that `chosen` was preferred.
 
@@ -44,6 +53,7 @@ def reward_loss(
       chosen, rejected: (B,) rewards of the two sides of each pair.
       margin: by how much more they shall differ (arXiv 2307.09288).
       ties: (B,) 1 where neither side was preferred: both orders count half, and no margin.
+      counts: (B,) 1 for pairs, 0 for what fills the batch.
       centre: weight of the squared sum of a pair's rewards, which keeps them around 0 (arXiv 2312.09244).
     """
     difference = chosen - rejected
@@ -51,4 +61,4 @@ def reward_loss(
     if ties is not None:
         level = -0.5 * (jax.nn.log_sigmoid(difference) + jax.nn.log_sigmoid(-difference))
         losses = jnp.where(ties > 0, level, losses)
-    return jnp.mean(losses) + centre * jnp.mean(jnp.square(chosen + rejected))
+    return counted_mean(losses + centre * jnp.square(chosen + rejected), counts)

@@ -1,11 +1,13 @@
 """Losses that learn from preferences without a reward model: DPO, IPO, KTO, ORPO.
 
 Log-probabilities are of whole answers, (B,), summed over their tokens (`masked_sum`), unless said otherwise. Those of
-the reference, the model before, are constants.
+the reference, the model before, are constants. `counts`, (B,), is 1 for what counts and 0 for what fills the batch.
 """
 
 import jax
 import jax.numpy as jnp
+
+from gemwright.tuning.losses import counted_mean
 
 
 def dpo_loss(
@@ -16,6 +18,7 @@ def dpo_loss(
     *,
     beta: float = 0.1,
     smoothing: float = 0.0,
+    counts: jax.Array | None = None,
 ) -> jax.Array:
     """Direct preference optimisation (arXiv 2305.18290).
 
@@ -24,7 +27,8 @@ def dpo_loss(
       smoothing: assumed share of pairs that are labelled the wrong way round.
     """
     gap = beta * (_ratio(chosen, reference_chosen) - _ratio(rejected, reference_rejected))
-    return -jnp.mean((1 - smoothing) * jax.nn.log_sigmoid(gap) + smoothing * jax.nn.log_sigmoid(-gap))
+    losses = (1 - smoothing) * jax.nn.log_sigmoid(gap) + smoothing * jax.nn.log_sigmoid(-gap)
+    return -counted_mean(losses, counts)
 
 
 def ipo_loss(
@@ -36,6 +40,7 @@ def ipo_loss(
     rejected_tokens: jax.Array,
     *,
     beta: float = 0.1,
+    counts: jax.Array | None = None,
 ) -> jax.Array:
     """Identity preference optimisation (arXiv 2310.12036): the gap a token is to be 1 / (2 beta), no more.
 
@@ -45,7 +50,7 @@ def ipo_loss(
     """
     gap = _ratio(chosen, reference_chosen) / jnp.maximum(chosen_tokens.astype(jnp.float32), 1.0)
     gap -= _ratio(rejected, reference_rejected) / jnp.maximum(rejected_tokens.astype(jnp.float32), 1.0)
-    return jnp.mean(jnp.square(gap - 1 / (2 * beta)))
+    return counted_mean(jnp.square(gap - 1 / (2 * beta)), counts)
 
 
 def kto_loss(
@@ -57,6 +62,7 @@ def kto_loss(
     beta: float = 0.1,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
+    counts: jax.Array | None = None,
 ) -> jax.Array:
     """Kahneman and Tversky's optimisation (arXiv 2402.01306), of answers without pairs.
 
@@ -67,15 +73,22 @@ def kto_loss(
     ratio, point = _ratio(answers, reference), jax.lax.stop_gradient(divergence)
     gains = desirable_weight * (1 - jax.nn.sigmoid(beta * (ratio - point)))
     losses = undesirable_weight * (1 - jax.nn.sigmoid(beta * (point - ratio)))
-    return jnp.mean(jnp.where(desirable > 0, gains, losses))
+    return counted_mean(jnp.where(desirable > 0, gains, losses), counts)
 
 
-def kto_divergence(mismatched: jax.Array, reference: jax.Array) -> jax.Array:
+def kto_divergence(mismatched: jax.Array, reference: jax.Array, counts: jax.Array | None = None) -> jax.Array:
     """() estimate of the divergence, at least 0, from (B,) answers beside prompts that they do not answer."""
-    return jax.lax.stop_gradient(jnp.maximum(jnp.mean(mismatched - reference), 0.0))
+    return jax.lax.stop_gradient(jnp.maximum(counted_mean(mismatched - reference, counts), 0.0))
 
 
-def orpo_loss(chosen: jax.Array, rejected: jax.Array, likelihood: jax.Array, *, beta: float = 0.1) -> jax.Array:
+def orpo_loss(
+    chosen: jax.Array,
+    rejected: jax.Array,
+    likelihood: jax.Array,
+    *,
+    beta: float = 0.1,
+    counts: jax.Array | None = None,
+) -> jax.Array:
     """Odds ratio preference optimisation (arXiv 2403.07691), without a reference.
 
     Args:
@@ -83,7 +96,7 @@ def orpo_loss(chosen: jax.Array, rejected: jax.Array, likelihood: jax.Array, *, 
       likelihood: () `sft_loss` of the chosen answers.
     """
     log_odds = (chosen - rejected) - (_log_rest(chosen) - _log_rest(rejected))
-    return likelihood - beta * jnp.mean(jax.nn.log_sigmoid(log_odds))
+    return likelihood - beta * counted_mean(jax.nn.log_sigmoid(log_odds), counts)
 
 
 def _ratio(answers: jax.Array, reference: jax.Array) -> jax.Array:

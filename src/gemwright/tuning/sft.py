@@ -10,34 +10,28 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gemwright.checkpoints.folders import check_target
-from gemwright.checkpoints.hf_config import is_packed
-from gemwright.checkpoints.hub import resolve
-from gemwright.checkpoints.load import Checkpoint, load_checkpoint
+from gemwright.checkpoints.load import Checkpoint
 from gemwright.checkpoints.peft_config import CONFIG_FILE
-from gemwright.checkpoints.peft_writer import save_adapter
-from gemwright.checkpoints.save import save_checkpoint
 from gemwright.compilation import cache_compilations
-from gemwright.core.int_weights import int_weights
 from gemwright.core.module import named_leaves
 from gemwright.core.sharding import MeshShape
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
+from gemwright.data.examples import Example
 from gemwright.models.family import Decoder, specs_of
-from gemwright.models.seeing import DecodersConstants
-from gemwright.text.control import START_OF_TURN
 from gemwright.training.loop import Diverged, train
 from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
 from gemwright.training.stopping import asked_to_stop
-from gemwright.tuning.lora import LINEAR, Plan, adapt, is_change
+from gemwright.tuning.beginning import Change, begin, default_rate, read_base, save_tuned
+from gemwright.tuning.lora import LINEAR, is_change
 from gemwright.tuning.measured_loss import mean_loss
 
 _BLOCK = 64  # tokens: row lengths are multiples of it, so that few programs are compiled
@@ -74,15 +68,17 @@ class Settings:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        if not self.lora and (self.dora or self.bits or tuple(self.targets) != LINEAR):
-            raise ValueError("dora, bits and targets are LoRA's: give its rank too (lora=16)")
-        if self.bits not in (None, 4, 8):
-            raise ValueError(f"bits: expected 4 or 8, found {self.bits}")
-        if self.epochs < 1 or self.lora < 0 or not 0 <= self.held_out < 1 or (self.rate is not None and self.rate <= 0):
+        _ = self.change
+        if self.epochs < 1 or not 0 <= self.held_out < 1 or (self.rate is not None and self.rate <= 0):
             raise ValueError(
-                "expected epochs of 1 or more, a rank of 0 or more, held_out from 0 to less than 1, a positive rate; "
-                f"found {self.epochs}, {self.lora}, {self.held_out} and {self.rate}"
+                "expected epochs of 1 or more, held_out from 0 to less than 1, a positive rate; "
+                f"found {self.epochs}, {self.held_out} and {self.rate}"
             )
+
+    @property
+    def change(self) -> Change:
+        """What is trained of a model."""
+        return Change(self.lora, self.dora, self.bits, tuple(self.targets))
 
 
 @dataclass(frozen=True)
@@ -153,36 +149,7 @@ def sft(
     return Tuning(base, str(model), found, chosen, folder).run(overwrite)
 
 
-# --------------------------------------------------------------------------------------- what is read
-
-
-def read_base(model: str | Path, revision: str | None = None) -> Checkpoint:
-    """The model that is tuned.
-
-    Raises:
-      ValueError: if it is packed, or has no turns.
-    """
-    folder = resolve(str(model), revision=revision)
-    if is_packed(folder):
-        raise ValueError(f"{folder}: its weights are packed to run on a CPU; tune the model they were made from")
-    base = load_checkpoint(folder)
-    if base.tokenizer is None or not base.tokenizer.has(START_OF_TURN):
-        raise ValueError(f"{folder}: expected a tokenizer with {START_OF_TURN}, found none; conversations need it")
-    if isinstance(base.config, DecodersConstants) and base.config.whole_prompts:
-        raise ValueError(
-            f"{folder}: a {base.config.family} answers one prompt about its pictures and knows no turns; take another "
-            "model for conversations, or train it on pictures by gemwright.training.pictures"
-        )
-    return base
-
-
 # ------------------------------------------------------------------------------------------- the run
-
-
-def default_rate(width: int, lora: bool) -> float:
-    """The highest rate: the best measured on the default model, lower for wider ones by a rule of thumb."""
-    narrower = min(1.0, 256 / width)
-    return 1e-2 * narrower**1.5 if lora else 3e-3 * narrower**2
 
 
 @dataclass(frozen=True)
@@ -191,7 +158,7 @@ class Tuning:
 
     base: Checkpoint
     name: str
-    examples: Sides
+    examples: Sides[Example]
     settings: Settings
     out: Path
 
@@ -201,7 +168,7 @@ class Tuning:
         return self.out.with_name(self.out.name + ".run")
 
     @cached_property
-    def rows(self) -> ExampleRows:
+    def rows(self) -> ExampleRows[Example]:
         """The examples in the order in which they are learned."""
         chosen, sizes = self.settings, [read_size(example) for example in self.examples.learned]
         longest, mean = max(sizes), sum(sizes) / len(sizes)
@@ -230,7 +197,7 @@ class Tuning:
     def run(self, overwrite: bool) -> Tuned:
         """Train, measure and write."""
         begun = time.perf_counter()
-        weights = self._begin()
+        weights = begin(self.base, self.settings.change, self.settings.seed)
         trained = is_change if self.settings.lora else None
         before = self._began(weights)
         with asked_to_stop() as stop:
@@ -239,15 +206,6 @@ class Tuning:
         self._save(after, overwrite)
         self._leave(result)
         return result
-
-    def _begin(self) -> Decoder:
-        chosen, config, weights = self.settings, self.base.config, self.base.weights
-        if not chosen.lora:
-            return jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), weights)  # updates are smaller than bfloat16's
-        if chosen.bits:
-            weights = int_weights(specs_of(config), weights, chosen.bits)
-        plan = Plan(chosen.lora, 2 * chosen.lora, tuple(chosen.targets), dora=chosen.dora)
-        return adapt(config, weights, plan, chosen.seed)
 
     def _train(self, weights: Decoder, trained: Callable[[str], bool] | None, stop: Callable[[], bool]) -> Decoder:
         chosen = self.settings
@@ -315,12 +273,7 @@ class Tuning:
         )
 
     def _save(self, weights: Decoder, overwrite: bool) -> None:
-        base = self.base
-        if self.settings.lora:
-            save_adapter(self.out, base.config, weights, base=self.name, overwrite=overwrite)
-            return
-        stored = jax.tree.map(lambda weight, like: weight.astype(like.dtype), weights, base.weights)
-        save_checkpoint(self.out, base.config, stored, base.tokenizer, source=base.folder, overwrite=overwrite)
+        save_tuned(self.out, self.base, self.name, weights, adapted=self.settings.lora > 0, overwrite=overwrite)
 
     def _leave(self, result: Tuned) -> None:
         """The curve and the numbers beside the result; the state is not needed any more."""
