@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ from gemwright.data.pipeline.pieces import (
     Piece,
     Stage,
     account_of,
+    decide,
     judge_piece,
-    lazy_sketch,
-    save_arrays,
     shards_of,
     sketch_piece,
 )
@@ -118,9 +118,8 @@ def _run_stage(stage: Stage, files: Sequence[str], do: Callable[..., Iterator[st
     if isinstance(stage.step, Global):
         waiting = [piece for piece in pieces if not stage.is_sketched(piece.name)]
         _work(functools.partial(sketch_piece, stage), waiting, do, progress, f"{stage.step.name}: reading", len(names))
-        if not (stage.folder / "decision.npz").exists():
-            sketches = [lazy_sketch(stage.folder / "sketches" / f"{name}.npz") for name in names]
-            save_arrays(stage.folder / "decision.npz", stage.step.decide(sketches))
+        if not stage.is_decided():
+            decide(stage, names)
     waiting = [piece for piece in pieces if not stage.is_done(piece.name)]
     _work(functools.partial(judge_piece, stage), waiting, do, progress, stage.step.name, len(names))
     whole = Account()
@@ -203,3 +202,5 @@ def _claim(out: Path, fingerprint: str) -> None:
         )
     for partial in out.glob("*/*/.*"):  # left by a run that was killed
         partial.unlink(missing_ok=True)
+    for scratch in out.glob("*/.scratch-*"):
+        shutil.rmtree(scratch)
