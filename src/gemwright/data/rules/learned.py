@@ -1,4 +1,4 @@
-"""Texts scored by a linear model over hashed words and runs of letters, learned from labelled examples.
+"""Texts scored by a linear model over hashed features, learned from labelled examples.
 
 The model is one small array: a text's score is the sum of its features' weights, through a sigmoid.
 Learning takes scikit-learn; scoring takes only NumPy.
@@ -16,15 +16,15 @@ import numpy as np
 from gemwright.core.arrays import read_arrays
 from gemwright.data.plain import Array
 from gemwright.data.rules.batch import Batch, Verdicts
-from gemwright.data.rules.features import BITS, Features, features
+from gemwright.data.rules.features import COUNT, Features, features
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Weights of hashed words and runs of four letters.
+    """Weights of hashed features.
 
     Attributes:
-      weights: (2**BITS,) float32.
+      weights: (COUNT,) float32.
       bias: added to every text's sum.
     """
 
@@ -43,7 +43,7 @@ class LinearModel:
         return 1 / (1 + np.exp(-np.clip(scaled, -50, 50)))
 
     def save(self, path: Path) -> None:
-        """Weights as float16, 128 KB at most."""
+        """Weights as float16, 192 KB at most."""
         np.savez_compressed(path, weights=self.weights.astype(np.float16), bias=np.float32(self.bias))
 
 
@@ -58,8 +58,8 @@ def load_model(path: Path | str) -> LinearModel:
         model = LinearModel(stored["weights"].astype(np.float32), float(stored["bias"]))
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: expected a model written by `gemwright data learn`: {error}") from None
-    if model.weights.shape != (1 << BITS,):
-        raise ValueError(f"{path}: expected {1 << BITS} weights, found an array of shape {model.weights.shape}")
+    if model.weights.shape != (COUNT,):
+        raise ValueError(f"{path}: expected {COUNT} weights, found an array of shape {model.weights.shape}")
     return model
 
 
@@ -127,7 +127,7 @@ def _matrix(texts: Sequence[str]) -> Any:
     found = features(texts)
     counts = np.diff(found.starts)
     values = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts)
-    return csr_array((values, found.numbers, found.starts), shape=(len(texts), 1 << BITS))
+    return csr_array((values, found.numbers, found.starts), shape=(len(texts), COUNT))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Learned:
     """Drop texts by a model's score.
 
     Attributes:
-      model: path of a model, or `toxicity`, which comes with the package.
+      model: path of a model, or `toxicity` or `quality`, which come with the package.
       drop: whether scores above or below the threshold go.
       threshold: between 0 and 1.
       part: characters scored together; the worst part of a text counts where scores above go, the mean otherwise.
@@ -143,7 +143,7 @@ class Learned:
 
     model: str = "toxicity"
     drop: Literal["above", "below"] = "above"
-    threshold: float = 0.9
+    threshold: float = 0.85
     part: int = 500
     name: str = "toxicity"
 
@@ -155,6 +155,11 @@ class Learned:
             return Verdicts([f"score above {self.threshold:g}" if score > self.threshold else None for score in worst])
         means = np.add.reduceat(scores, parts.starts[:-1]) / np.diff(parts.starts) if len(batch) else scores
         return Verdicts([f"score below {self.threshold:g}" if score < self.threshold else None for score in means])
+
+
+def quality(model: str = "quality", threshold: float = 0.2) -> Learned:
+    """Drop what a model scores low; the package's own, of English, is learned by `recipes/quality.py`."""
+    return Learned(model, "below", threshold, name="quality")
 
 
 @dataclass(frozen=True)
@@ -173,4 +178,4 @@ def _parts(texts: Sequence[str], size: int) -> _Parts:
 
 @functools.lru_cache(maxsize=8)
 def _loaded(name: str) -> LinearModel:
-    return load_model(Path(__file__).parent / "toxicity.npz" if name == "toxicity" else name)
+    return load_model(Path(__file__).parent / f"{name}.npz" if name in ("toxicity", "quality") else name)
