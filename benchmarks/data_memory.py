@@ -1,12 +1,13 @@
 """How much memory a run over a large corpus takes: two gigabytes of text in under one.
 
     python -m benchmarks.data_memory write --corpus FOLDER --out FOLDER --gigabytes 2
-    python -m benchmarks.data_memory run --input FOLDER --out FOLDER [--tokenizer FILE]
+    python -m benchmarks.data_memory run --input FOLDER --out FOLDER [--tokenizer FILE] [--growing]
 
 The first writes a corpus from a smaller one: its documents cut to the sizes of web pages, a quarter of the words of
 each replaced, so that no two are nearly equal, but for one in 40 that is a copy and one in 40 that is nearly one. The
 second carries out `recipes/documents.py` and prints each step's time and the largest memory of the process and its
-children together, sampled ten times a second. Last line JSON.
+children together, sampled ten times a second. With --growing only the steps whose work grows with all documents
+together: without the filters, which see some at a time. Last line JSON.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from gemwright.data.documents import read_folder
 from gemwright.data.pipeline.run import run_recipe
+from gemwright.data.step import Global
 from recipes.documents import recipe
 
 REPLACED, COPIED = 0.25, 0.025
@@ -107,14 +109,17 @@ class Watch(threading.Thread):
             time.sleep(0.1)
 
 
-def carry_out(inputs: Path, out: Path, tokenizer: str | None) -> None:
+def carry_out(inputs: Path, out: Path, tokenizer: str | None, growing: bool) -> None:
     watch, begin = Watch(), time.time()
     watch.start()
 
     def progress(name: str, done: int, total: int) -> None:
         print(f"{time.time() - begin:7.0f} s  {name} {done}/{total}: {watch.now / 1e6:.0f} MB", flush=True)
 
-    finished = run_recipe(replace(recipe(), inputs=(str(inputs),), tokenizer=tokenizer), out, progress=progress)
+    whole = replace(recipe(), inputs=(str(inputs),), tokenizer=tokenizer)
+    if growing:
+        whole = replace(whole, steps=tuple(step for step in whole.steps if isinstance(step, Global)))
+    finished = run_recipe(whole, out, progress=progress)
     summary = finished.summary() | {"peak_mb": watch.peak / 1e6, "seconds": time.time() - begin}
     print(json.dumps(summary))
 
@@ -129,11 +134,12 @@ def main() -> None:
     running.add_argument("--input", type=Path, required=True)
     running.add_argument("--out", type=Path, required=True)
     running.add_argument("--tokenizer")
+    running.add_argument("--growing", action="store_true")
     given = parser.parse_args()
     if given.command == "write":
         write(given.corpus, given.out, given.gigabytes)
     else:
-        carry_out(given.input, given.out, given.tokenizer)
+        carry_out(given.input, given.out, given.tokenizer, given.growing)
 
 
 if __name__ == "__main__":

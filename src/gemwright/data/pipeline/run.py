@@ -25,6 +25,7 @@ from gemwright.data.pipeline.pieces import (
 from gemwright.data.pipeline.recipe import Recipe
 from gemwright.data.pipeline.report import write_report
 from gemwright.data.pipeline.shards import write_json
+from gemwright.data.pipeline.tokens import Counts, TokenStage, join_pieces, tokenise_piece
 from gemwright.data.reading.files import find_files
 from gemwright.data.step import Global
 
@@ -42,7 +43,7 @@ class Finished:
     Attributes:
       accounts: of each step, by its name, in order.
       shards: of the documents kept at the end, in order.
-      tokens: by split, if the recipe names a tokenizer.
+      tokens: by split and by source, if the recipe names a tokenizer.
       leaks: by benchmark, if the recipe looks for any.
     """
 
@@ -50,7 +51,7 @@ class Finished:
     files: list[str]
     accounts: dict[str, Account]
     shards: list[Path]
-    tokens: dict[str, int]
+    tokens: Counts | None
     leaks: dict[str, Contamination]
 
     def summary(self) -> dict[str, Any]:
@@ -64,7 +65,9 @@ class Finished:
         quarantined = dict(sorted(set_aside.items()))
         summary = {"in": read, "kept": kept, "dropped": dropped, "quarantined": quarantined, "counts": counts}
         leaks = {name: vars(row) for name, row in self.leaks.items()}
-        return summary | ({"tokens": self.tokens} if self.tokens else {}) | ({"benchmarks": leaks} if leaks else {})
+        return (
+            summary | ({"tokens": self.tokens.tokens} if self.tokens else {}) | ({"benchmarks": leaks} if leaks else {})
+        )
 
 
 def run_recipe(
@@ -139,10 +142,9 @@ def _leaks(recipe: Recipe, accounts: dict[str, Account]) -> dict[str, Contaminat
 
 def _tokens(
     recipe: Recipe, out: Path, before: Path, files: Sequence[str], do: Callable[..., Iterator[str]], progress: Progress
-) -> dict[str, int]:
+) -> Counts | None:
     if recipe.tokenizer is None:
-        return {}
-    from gemwright.data.pipeline.tokens import TokenStage, join_pieces, tokenise_piece
+        return None
 
     stage = TokenStage(out / "tokens", before, recipe.tokenizer)
     names = _names(files)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,27 @@ def tokenise_piece(stage: TokenStage, text: str) -> str:
     return piece.name
 
 
-def join_pieces(stage: TokenStage, names: Sequence[str]) -> dict[str, int]:
-    """`train.npy` and `heldout.npy`, and a table of documents beside each; returns tokens by split."""
+@dataclass(frozen=True)
+class Counts:
+    """Tokens by split, and of both splits together by source."""
+
+    tokens: dict[str, int]
+    sources: dict[str, int]
+
+
+def join_pieces(stage: TokenStage, names: Sequence[str]) -> Counts:
+    """`train.npy` and `heldout.npy`, and a table of documents beside each."""
     manifest = stage.folder / "manifest.json"
     if not manifest.exists():
-        counts = {split: _join(stage.folder, names, split) for split in SPLITS}
+        sources: Counter[str] = Counter()
+        counts = {split: _join(stage.folder, names, split, sources) for split in SPLITS}
         fingerprint = load_tokenizer(Path(stage.tokenizer)).fingerprint
-        write_json(manifest, {"tokens": counts, "tokenizer": fingerprint})
-    return json.loads(manifest.read_text(encoding="utf-8"))["tokens"]
+        write_json(manifest, {"tokens": counts, "sources": dict(sources), "tokenizer": fingerprint})
+    row = json.loads(manifest.read_text(encoding="utf-8"))
+    return Counts(row["tokens"], row["sources"])
 
 
-def _join(folder: Path, names: Sequence[str], split: Split) -> int:
+def _join(folder: Path, names: Sequence[str], split: Split, sources: Counter[str]) -> int:
     import pyarrow.parquet as pq
 
     whole = _StreamWriter(folder, split)
@@ -68,6 +79,8 @@ def _join(folder: Path, names: Sequence[str], split: Split) -> int:
         with pq.ParquetFile(folder / "pieces" / f"{name}.{split}.parquet") as table:
             for batch in table.iter_batches():
                 whole.table.write_batch(batch)
+                for source, tokens in zip(batch["source"].to_pylist(), batch["tokens"].to_pylist(), strict=True):
+                    sources[source] += tokens
     return whole.close()
 
 
