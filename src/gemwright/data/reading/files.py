@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
+from gemwright.data.reading.datasets import only_data
+
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 TEXTS = (".txt", ".md", ".rst", ".py")
 ROWS = (".jsonl", ".ndjson")
-TABLES = (".parquet",)
+TABLES = (".parquet", ".arrow")
 PAGES = (".html", ".htm")
 ARCHIVES = (".warc", ".wet", ".warc.txt")
 KNOWN = (*ARCHIVES, *TEXTS, *ROWS, *TABLES, *PAGES)  # .warc.txt before .txt
@@ -51,7 +53,7 @@ def _below(name: str) -> list[str]:
     if "*" in name:
         paths = [str(p) for p in system.glob(path) if system.isfile(p)]
     elif system.isdir(path):
-        paths = [str(p) for p in system.find(path) if kind_of(str(p))]
+        paths = [p for p in only_data(system, map(str, system.find(path))) if kind_of(p)]
     else:
         paths = [path] if system.exists(path) else []
     return [p if "://" not in name else str(system.unstrip_protocol(p)) for p in sorted(paths)]
