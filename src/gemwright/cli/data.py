@@ -205,8 +205,10 @@ def _one_step(
     from gemwright.data.pipeline.run import run_recipe
     from gemwright.data.reading.files import find_files
 
-    recipe = Recipe(tuple(inputs), tuple(steps), text_field=field)
-    folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(find_files(inputs))[:12]}")
+    recipe, files = Recipe(tuple(inputs), tuple(steps), text_field=field), find_files(inputs)
+    if output.is_dir() or str(output.resolve()) in (str(Path(file).resolve()) for file in files):
+        raise ValueError(f"{output}: is {'a folder' if output.is_dir() else 'one of the inputs'}; name another file")
+    folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(files)[:12]}")
     finished = run_recipe(recipe, folder, workers=workers)
     export_rows(finished.shards, output)
     export_quarantine(folder, output.with_name(output.name + ".quarantine.jsonl"))
@@ -222,7 +224,8 @@ def _carry_out(
 
     from gemwright.data.pipeline.run import run_recipe
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def progress(name: str, done: int, total: int) -> None:

@@ -88,10 +88,12 @@ def run_recipe(
 
     Raises:
       FileNotFoundError: if an input has no file.
-      FileExistsError: if `out` holds the run of another recipe or of other files.
+      FileExistsError: if `out` holds the run of another recipe or of other files, or is no folder.
+      ValueError: if `out` is inside one of the inputs: what is written there would be read when the run goes on.
       BlockingIOError: if another run is at work in `out`.
     """
     files = find_files(recipe.inputs)
+    _check_place(out, recipe.inputs)
     do = functools.partial(run_work, engine=engine, workers=workers, address=address)
     with _alone(out):
         _claim(out, recipe.fingerprint(files))
@@ -174,6 +176,16 @@ def _work(
     for _ in do(work, [piece.to_text() for piece in waiting]):
         done += 1
         progress(name, done, total)
+
+
+def _check_place(out: Path, inputs: Sequence[str]) -> None:
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out}: is a file; expected a folder for the run, or a name for a new one")
+    for name in inputs:
+        if Path(name).is_dir() and Path(name).resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(
+                f"{out}: lies inside the input {name} and would be read as a part of it; choose another place"
+            )
 
 
 @contextmanager

@@ -35,7 +35,10 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
     Raises:
       FileNotFoundError: if an input has no readable file.
+      ValueError: if there is no input, or an address of a kind that is not known here.
     """
+    if not inputs:
+        raise ValueError("no inputs: name files, folders or addresses in the recipe or with --input")
     found: list[str] = []
     for name in inputs:
         paths = _below(name)
@@ -49,7 +52,10 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 def _below(name: str) -> list[str]:
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(name)
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+    except (ImportError, ValueError) as error:  # the package for such addresses is missing, or there is none
+        raise ValueError(f"{name}: {error}") from None
     if "*" in name:
         paths = [str(p) for p in system.glob(path) if system.isfile(p)]
     elif system.isdir(path):
