@@ -15,6 +15,7 @@ from gemwright.cli.embed import embed
 from gemwright.cli.generate import generate
 from gemwright.cli.merge import merge
 from gemwright.cli.models import models
+from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
 from gemwright.cli.sft import sft
 from gemwright.cli.shield import shield
@@ -42,7 +43,7 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, embed, shield, models, summary, convert, quantize, sft, merge, bench):
+for verb in (chat, generate, embed, shield, models, summary, convert, quantize, pretrain, sft, merge, bench):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

@@ -5,10 +5,11 @@ OUT.run while training goes on: what the same call goes on from.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
@@ -27,12 +28,13 @@ from gemwright.checkpoints.save import save_checkpoint
 from gemwright.compilation import cache_compilations
 from gemwright.core.int_weights import int_weights
 from gemwright.core.module import named_leaves
+from gemwright.core.sharding import MeshShape
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
 from gemwright.models.family import Decoder, specs_of
 from gemwright.text.control import START_OF_TURN
-from gemwright.training.loop import NotFinite, train
-from gemwright.training.run import Run, Stage
+from gemwright.training.loop import Diverged, train
+from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
 from gemwright.training.stopping import asked_to_stop
 from gemwright.tuning.lora import LINEAR, Plan, adapt, is_change
 from gemwright.tuning.measured_loss import mean_loss
@@ -207,8 +209,17 @@ class Tuning:
         """The recipe of the training loop."""
         rate = self.settings.rate or default_rate(self.base.config.embed_dim, self.settings.lora > 0)
         stages = tuple(Stage(steps, length) for steps, length in self.rows.stages)
-        run = Run(self.base.config, stages, self.rows.tokens, peak_rate=rate, weight_decay=0.0, seed=self.settings.seed)
-        return replace(run, warmup=max(1, min(100, run.steps // 20)))
+        warmup = max(1, min(100, sum(stage.steps for stage in stages) // 20))
+        return Run(
+            self.base.config,
+            stages,
+            self.rows.tokens,
+            Optimizer(lr=rate, warmup=warmup, weight_decay=0.0),
+            Compute(remat="products" if self.settings.lora else "none"),
+            MeshShape(fsdp=math.gcd(jax.device_count(), *(self.rows.tokens // stage.length for stage in stages))),
+            Guard(spike=0, patience=1, rollbacks=0),
+            self.settings.seed,
+        )
 
     def run(self, overwrite: bool) -> Tuned:
         """Train, measure and write."""
@@ -239,11 +250,11 @@ class Tuning:
                 self.plan, self.rows, self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
                 stop=stop,
             )  # fmt: skip
-        except NotFinite as error:
-            places = [self.examples.learned[number].place for number in self.rows.numbers(error.step)]
+        except Diverged as error:
+            places = [self.examples.learned[number].place for number in self.rows.numbers(error.batch)]
             raise ValueError(
                 f"{error}; {self.folder} keeps the last good state. Go on from it with a lower rate (it was "
-                f"{self.plan.peak_rate:g}), or mend the data and begin anew. The step read: {_listed(places)}"
+                f"{self.plan.optimizer.lr:g}), or mend the data and begin anew. The step read: {_listed(places)}"
             ) from None
 
     def _began(self, weights: Decoder) -> float | None:
