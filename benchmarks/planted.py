@@ -9,9 +9,11 @@ random places) the recall, and the precision: of what is flagged, how much was p
 import argparse
 import json
 import random
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document, read_folder
 from gemwright.data.leaks.search import Decontaminate
 from gemwright.data.repeats.exact import Exact
@@ -33,8 +35,9 @@ def edited(text: str, rng: random.Random, words: Sequence[str]) -> str:
 
 def flagged(step: Global, texts: Sequence[str]) -> list[bool]:
     documents = [Document(str(n), "planted", text, "train") for n, text in enumerate(texts)]
-    sketch = step.sketch(documents, 0)
-    return [reason is not None for reason in step.judge(documents, 0, step.decide([lambda: sketch])).reasons]
+    with tempfile.TemporaryDirectory() as scratch:
+        decision = step.decide(Columns([step.sketch(documents, 0)]), Path(scratch))
+    return [reason is not None for reason in step.judge(documents, 0, decision).reasons]
 
 
 def duplicates(texts: list[str], change: Callable[[str], str], step: Global, rng: random.Random) -> dict[str, float]:

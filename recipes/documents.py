@@ -17,7 +17,7 @@ from gemwright.data.rules.c4 import C4
 from gemwright.data.rules.fineweb import FineWeb
 from gemwright.data.rules.gopher import GopherQuality
 from gemwright.data.rules.language import Language
-from gemwright.data.rules.learned import Learned
+from gemwright.data.rules.learned import Learned, quality
 from gemwright.data.rules.repetition import GopherRepetition
 from gemwright.data.step import Step
 
@@ -33,6 +33,7 @@ def recipe() -> Recipe:
         GopherQuality(),
         C4(terminal_punctuation=False),
         FineWeb(),
+        quality(),
         SelfIdentification(),
         Learned("toxicity"),
     )

@@ -74,6 +74,12 @@ def recipe():
 
 def wrong():
     return 3
+
+def broken():
+    return Recipe(inputz=("in.jsonl",))
+
+def bare():
+    return Recipe()
 """
 
 
@@ -93,7 +99,15 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
     [
         (["run", "none.py", "--out", "x"], "no such recipe"),
         (["run", "clean.py:wrong", "--out", "x"], "that returns a Recipe"),
+        (["run", "clean.py:broken", "--out", "x"], "clean.py, line 12: TypeError: "),
+        (["run", "clean.py:bare", "--out", "x"], "no inputs: name files, folders or addresses"),
+        (["run", "slip.py", "--out", "x"], "slip.py, line 2: SyntaxError: "),
+        (["run", "clean.py", "--out", "slip.py"], "slip.py: is a file; expected a folder"),
+        (["run", "clean.py", "--input", ".", "--out", "runs/a"], "runs/a: lies inside the input . and would be read"),
         (["filter", "--input", "none.jsonl", "--output", "o"], "no file to read"),
+        (["filter", "--input", "in.jsonl", "--output", "in.jsonl"], "in.jsonl: is one of the inputs"),
+        (["filter", "--input", "in.jsonl", "--output", "."], "is a folder; name another file"),
+        (["filter", "--input", "nowhere://x", "--output", "o"], "nowhere://x: Protocol not known"),
         (["filter", "--input", "in.jsonl", "--output", "o", "--rules", "typo"], "'typo': no such rule; there are"),
         (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", "typo"], "'typo': no such kind of repeat"),
         (["decontaminate", "--input", "in.jsonl", "--output", "o", "--against", "none"], "no benchmark to read"),
@@ -104,6 +118,7 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     monkeypatch.chdir(rows.parent)
     Path("clean.py").write_text(RECIPE)
+    Path("slip.py").write_text("import os\ndef recipe(:\n")
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err

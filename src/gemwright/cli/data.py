@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:  # the libraries behind these load slowly, and --help needs none of them
     from gemwright.data.pipeline.recipe import Recipe
+    from gemwright.data.rules.batch import Rule
     from gemwright.data.step import Step
 
 app = typer.Typer(name="data", help="Clean documents for training, and account for every one.", no_args_is_help=True)
@@ -68,13 +69,19 @@ def run(
 def filter_(
     inputs: _Input,
     output: _Output,
-    rules: Annotated[str, typer.Option(help="Rules in order, with commas between; FineWeb's if left out.")] = "",
+    rules: Annotated[
+        str, typer.Option(help="Rules in order, with commas between; FineWeb's, then quality, if left out.")
+    ] = "",
     language: Annotated[list[str] | None, typer.Option(help="Keep this language (en, ko, ...); repeatable.")] = None,
     block: Annotated[
         Path | None, typer.Option(help="File of words and phrases, one a line; texts with one go.")
     ] = None,
-    quality: Annotated[Path | None, typer.Option(help="Model of `gemwright data learn`.")] = None,
-    min_quality: Annotated[float, typer.Option(help="Texts that score lower go.")] = 0.5,
+    quality: Annotated[
+        Path | None, typer.Option(help="Model of `gemwright data learn`, in place of the one for English.")
+    ] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Texts that score lower go; 0.2 for the package's model, 0.5 for yours.")
+    ] = None,
     text_field: _Field = "text",
     workers: _Workers = 1,
     as_json: _Json = False,
@@ -83,17 +90,24 @@ def filter_(
     from gemwright.data.pipeline.recipe import Filter
     from gemwright.data.pipeline.steps import USUAL, rules_of
     from gemwright.data.rules.blocked import BlockList
-    from gemwright.data.rules.learned import Learned
 
     named = [name.strip() for name in rules.split(",") if name.strip()] or list(USUAL)
-    blocked = (
-        [BlockList(tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))))]
-        if block
-        else []
-    )
-    learned = [Learned(str(quality), "below", min_quality, name="quality")] if quality else []
-    step = Filter((*rules_of(named, language or []), *blocked, *learned))
-    _one_step((step,), inputs, output, text_field, workers, as_json)
+    found = rules_of(named, language or [])
+    if quality or min_quality is not None:
+        found = (*(rule for rule in found if rule.name != "quality"), _quality(quality, min_quality))
+    if block:
+        lines = block.read_text(encoding="utf-8").splitlines()
+        found = (*found, BlockList(tuple(filter(None, map(str.strip, lines)))))
+    _one_step((Filter(found),), inputs, output, text_field, workers, as_json)
+
+
+def _quality(model: Path | None, threshold: float | None) -> "Rule":
+    from gemwright.data.rules import learned
+
+    if model is None:
+        return learned.quality() if threshold is None else learned.quality(threshold=threshold)
+    learned.load_model(model)  # a file that is no model is told of before the work begins
+    return learned.quality(str(model), 0.5 if threshold is None else threshold)
 
 
 @app.command()
@@ -133,11 +147,15 @@ def learn(
     good: Annotated[list[str], typer.Option(help="Files of examples to keep; repeatable.")],
     bad: Annotated[list[str], typer.Option(help="Files of examples to drop; repeatable.")],
     out: Annotated[Path, typer.Option(help="Model to write, .npz; `filter --quality` reads it.")],
+    as_json: _Json = False,
 ) -> None:
     """Learn to tell good texts from bad ones by examples, and say how well, on a fifth of them held out."""
     from gemwright.data.rules.learned import learn_from
 
     held, right = learn_from(good, bad, out)
+    if as_json:
+        typer.echo(json.dumps({"model": str(out), "held_out": held, "area_under_curve": right}))
+        return
     typer.echo(f"{out}: of {held} examples held out, a good one scores above a bad one in {right:.1%} of pairs")
 
 
@@ -263,8 +281,10 @@ def _one_step(
     from gemwright.data.pipeline.run import run_recipe
     from gemwright.data.reading.files import find_files
 
-    recipe = Recipe(tuple(inputs), tuple(steps), text_field=field)
-    folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(find_files(inputs))[:12]}")
+    recipe, files = Recipe(tuple(inputs), tuple(steps), text_field=field), find_files(inputs)
+    if output.is_dir() or str(output.resolve()) in (str(Path(file).resolve()) for file in files):
+        raise ValueError(f"{output}: is {'a folder' if output.is_dir() else 'one of the inputs'}; name another file")
+    folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(files)[:12]}")
     finished = run_recipe(recipe, folder, workers=workers)
     export_rows(finished.shards, output)
     export_quarantine(folder, output.with_name(output.name + ".quarantine.jsonl"))
@@ -280,7 +300,8 @@ def _carry_out(
 
     from gemwright.data.pipeline.run import run_recipe
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def progress(name: str, done: int, total: int) -> None:

@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 _WORD = re.compile(r"[^\W_]+")
 _MASK = (1 << 64) - 1
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_REMEMBERED = 2_000_000  # words
+_REMEMBERED = 500_000  # words, some 80 MB
 
 
 class _Hashes(dict[str, int]):

@@ -1,15 +1,16 @@
 """What a step of the pipeline is: verdicts on documents, with or without knowledge of all the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
 from gemwright.data.rules.batch import Verdicts
 
 Arrays = dict[str, npt.NDArray[Any]]
-Sketch = Callable[[], Arrays]
 
 
 class Step(Protocol):
@@ -31,6 +32,11 @@ class Global(Step, Protocol):
         """What the decision needs to know of some documents; arrays that can be put one after the other."""
         ...
 
-    def decide(self, sketches: Sequence[Sketch]) -> Arrays:
-        """What all documents together say. The sketches are in the documents' order; each is loaded when called."""
+    def decide(self, sketches: Columns, scratch: Path) -> Arrays:
+        """What all documents together say.
+
+        Args:
+          sketches: in the documents' order.
+          scratch: an empty folder for what does not fit in memory; it goes afterwards.
+        """
         ...

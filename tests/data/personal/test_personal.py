@@ -51,3 +51,16 @@ def test_finding_asks_the_network_for_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert [span.kind for span in find_personal("Mail a@b.co.uk")] == ["e-mail"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    text=st.text("0123456789 -.:/@ABCDEFabcdefxyz\n\t()k_٣é", max_size=200),
+    token=st.sampled_from(["hf_", "sk-", "eyJ"]),
+)
+def test_lines_without_a_digit_or_a_token_are_passed_over_and_no_trace_is_missed(text: str, token: str) -> None:
+    from gemwright.data.personal import redact
+
+    for one in (text, f"{text}{token}{text}"):
+        spans = [trace.span() for trace in redact._traces(one)]  # pyright: ignore[reportPrivateUsage]
+        assert spans == [trace.span() for trace in redact._TRACES.finditer(one)]  # pyright: ignore[reportPrivateUsage]

@@ -65,3 +65,35 @@ def test_the_report_tells_what_was_dropped_and_hides_no_markup(finished: Path) -
     assert "5 documents in, 4 kept (80.0%)" in page
     assert "block_list:phrase" in page
     assert "<b>d1</b>" in page
+    assert "<script" not in page
+
+
+def plot_of(page: str, title: str) -> list[str]:
+    """The texts of the plot under a title; fails where it is no well-formed drawing."""
+    import xml.etree.ElementTree as ElementTree
+
+    plot = page.partition(f"<h2>{title}</h2>")[2]
+    plot = plot[plot.index("<svg") : plot.index("</svg>") + 6]
+    return [text for text in ("".join(e.itertext()) for e in ElementTree.fromstring(plot).iter("text")) if text]
+
+
+def test_plots_show_each_step_source_and_length(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert plot_of(page, "What each step kept and dropped") == ["filter", "4", "– block_list:phrase", "1"]
+    assert plot_of(page, "Documents by source") == ["b", "3", "3", "a", "2", "1"]
+    tokens = json.loads((finished / "tokens" / "manifest.json").read_text())
+    sums = {source: len(stream) for source, stream in streams_by_source(finished).items()}
+    sums["b"] += tokens["tokens"]["heldout"]
+    assert tokens["sources"] == sums
+    assert plot_of(page, "Tokens by source")[1:3] == ["b", f"{sums['b']:,} ({sums['b'] / sum(sums.values()):.1%})"]
+
+
+def test_what_is_many_is_shown_as_a_few_and_the_rest() -> None:
+    from gemwright.data.pipeline import plots
+
+    many = {f"reason {n} <&>": 100 - n for n in range(20)}
+    page = f"<h2>x</h2>{plots.flow([('web', 10, many)])}"
+    assert plot_of(page, "x")[-2:] == ["– 12 other reasons", "1,038"]
+    assert "reason 0 &lt;&amp;&gt;" in page
+    page = f"<h2>x</h2>{plots.lengths({'5': 4, '11': 2}, {'5': 1})}"
+    assert plot_of(page, "x") == ["2", "4", "16", "32", "64", "128", "256", "512", "1K"]

@@ -117,7 +117,7 @@ def test_any_bytes_are_documents_or_records_set_aside(tmp_path_factory: pytest.T
     (folder / "a.jsonl").write_bytes(data)
     documents, broken = read(folder / "a.jsonl")
     assert len(documents) + len(broken) == len(lines)
-    for ending in (".txt", ".html", ".warc", ".jsonl.gz", ".parquet"):
+    for ending in (".txt", ".html", ".warc", ".jsonl.gz", ".parquet", ".arrow"):
         (folder / f"a{ending}").write_bytes(data)
         read(folder / f"a{ending}")
 

@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.planted import edited
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
+from gemwright.data.pipeline.shards import ColumnWriter
 from gemwright.data.plain import window_hashes, word_hashes, word_spans
 from gemwright.data.repeats.exact import Exact
 from gemwright.data.repeats.near import Near
 from gemwright.data.repeats.passages import Passages
 from gemwright.data.rules.batch import Verdicts
-from gemwright.data.step import Arrays, Global
+from gemwright.data.step import Global
 
 BEGINNINGS, ENDINGS = ("lan", "mor", "tes", "ver", "kun", "pil", "dro", "sha"), ("ta", "ri", "no", "le", "su")
 NAMES = [begin + end for begin in BEGINNINGS for end in ENDINGS]
@@ -30,12 +34,9 @@ def judged(step: Global, texts: list[str], pieces: int = 1) -> Verdicts:
     """A step over texts that come in some pieces, each sketched and judged apart."""
     documents = [Document(str(n), "s", text, "train") for n, text in enumerate(texts)]
     cuts = [len(texts) * n // pieces for n in range(pieces + 1)]
-    sketches = [step.sketch(documents[a:b], a) for a, b in itertools.pairwise(cuts)]
-
-    def later(sketch: Arrays):
-        return lambda: sketch
-
-    decision = step.decide([later(sketch) for sketch in sketches])
+    sketches = Columns([step.sketch(documents[a:b], a) for a, b in itertools.pairwise(cuts)])
+    with tempfile.TemporaryDirectory() as scratch:
+        decision = step.decide(sketches, Path(scratch))
     parts = [step.judge(documents[a:b], a, decision) for a, b in itertools.pairwise(cuts)]
     texts = [text for part in parts for text in (part.texts or [])]
     counts = sum((part.counts for part in parts), start=parts[0].counts.__class__())
@@ -128,3 +129,36 @@ def test_words_are_compared_without_case_punctuation_accents_and_width() -> None
     assert len({word_hashes(text).tobytes() for text in same}) == 1
     assert len(word_hashes("日本語の文")) == 5
     assert len(window_hashes(word_hashes("a b c"), 4)) == 0
+
+
+def test_columns_are_read_and_taken_alike_from_memory_and_from_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(1 << 40, size=(n, 3)) for n in (5, 0, 1, 500_000)]
+    writers = [ColumnWriter(tmp_path / f"{n}.npy") for n in range(len(parts))]
+    for writer, part in zip(writers, parts, strict=True):
+        for rows in np.array_split(part, 3):
+            writer.add(rows)
+        writer.close()
+    stored, whole = Columns([{"a": writer.path} for writer in writers]), np.concatenate(parts)
+    wanted = rng.permutation(len(whole))[:100]
+    for columns in (stored, Columns([{"a": part} for part in parts])):
+        chunks = list(columns.read("a"))
+        assert max(chunk.nbytes for chunk in chunks) <= 8 << 20 < whole.nbytes
+        assert (np.concatenate(chunks) == whole).all()
+        assert (columns.take("a", wanted) == whole[wanted]).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.npy", "1.npy", "2.npy", "3.npy"]
+
+
+def test_ranges_and_bands_held_apart_decide_what_they_decide_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    passage = text_of(99, 60)
+    texts = [f"{text_of(n, 30)} {passage} {text_of(n + 50, 30)}" for n in range(40)] + [
+        text_of(n) for n in range(9)
+    ] * 2
+    steps: list[Global] = [Passages(40), Near()]
+    before = [judged(step, texts, 3) for step in steps]
+    monkeypatch.setattr("gemwright.data.repeats.passages._HELD", 100)
+    monkeypatch.setattr("gemwright.data.repeats.near._KEYS", 1)
+    monkeypatch.setattr("gemwright.data.repeats.near._PAIRS", 2)
+    assert [judged(step, texts, 3) for step in steps] == before
+    assert before[0].counts["texts cut"] == 39 + 9
+    assert before[1].reasons[-9:] == ["near duplicate"] * 9

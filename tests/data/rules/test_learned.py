@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemwright.data.rules.batch import Batch
-from gemwright.data.rules.learned import Learned, area_under_curve, learn, learn_from, load_model
+from gemwright.data.rules.features import COUNT, features
+from gemwright.data.rules.learned import Learned, area_under_curve, learn, learn_from, load_model, quality
 from tests.data.rules.test_rules import PROSE
 
 GOOD = ["harbour", "lantern", "meadow", "orchard", "village", "winter", "candle", "bread", "garden", "stone"]
@@ -51,7 +54,34 @@ def test_files_of_examples_make_a_model(tmp_path: Path) -> None:
 
 def test_the_model_in_the_package_finds_abuse_and_bears_prose() -> None:
     rude = "You are a stupid worthless idiot, shut your fucking mouth you piece of shit."
-    assert Learned()(Batch([PROSE, rude, PROSE + " " + rude])).reasons[:2] == [None, "score above 0.9"]
+    assert Learned()(Batch([PROSE, rude, PROSE + " " + rude])).reasons[:2] == [None, "score above 0.85"]
+
+
+def test_the_quality_model_in_the_package_keeps_prose_and_drops_what_is_none() -> None:
+    """Nothing here was learned from; recipes/quality.py has the shares on held-out texts."""
+    code = 'def area(radius: float) -> float:\n    """Of a circle."""\n    return math.pi * radius**2\n' * 5
+    offers = (
+        "WIN a FREE phone!! Txt CLAIM to 80082 now, call 0900 123 456, 150p/msg T&Cs apply. Ur reward expires! " * 5
+    )
+    menu = "Home | About Us | Contact | Login | Register | Privacy Policy | Terms | Sitemap | My Cart | Help\n" * 5
+    words = "cheap flights, hotel, deals, paris, holiday, booking, london, discount, car hire, insurance, " * 5
+    garbage = "".join(random.Random(0).choice("abcdefgh01 .,;{}<>=/") for _ in range(500))
+    assert quality()(Batch([PROSE, code])).reasons == [None, None]
+    bad = [offers, menu, words, garbage]
+    assert quality()(Batch(bad)).reasons == ["score below 0.2"] * 4
+    assert quality()(Batch([])).reasons == []
+    assert quality()(Batch([PROSE + offers * 9])).reasons == ["score below 0.2"], "the mean of a text's parts counts"
+
+
+@settings(deadline=None, max_examples=60)
+@given(texts=st.lists(st.text(max_size=60), max_size=6))
+def test_texts_have_the_same_features_alone_and_together(texts: list[str]) -> None:
+    together = features(texts)
+    for n, text in enumerate(texts):
+        alone = features([text]).numbers
+        assert together.numbers[together.starts[n] : together.starts[n + 1]].tolist() == alone.tolist()
+        assert len(set(alone.tolist())) == len(alone)
+        assert not len(alone) or 0 <= alone[0] <= alone[-1] < COUNT
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:

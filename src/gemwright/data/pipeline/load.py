@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 from gemwright.data.pipeline.recipe import Recipe
@@ -12,7 +13,7 @@ def load_recipe(name: str) -> Recipe:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it has no such function, or that returns something else.
+      ValueError: if it has no such function, that returns something else, or the file fails; names the line.
     """
     file, _, function = name.partition(":")
     path = Path(file)
@@ -23,9 +24,22 @@ def load_recipe(name: str) -> Recipe:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses of the file look themselves up there
-    spec.loader.exec_module(module)
-    made = getattr(module, function or "recipe", None)
-    recipe = made() if callable(made) else None
+    try:
+        spec.loader.exec_module(module)
+        made = getattr(module, function or "recipe", None)
+        recipe = made() if callable(made) else None
+    except Exception as error:  # whatever a user's file may raise
+        raise ValueError(f"{_place(path, error)}: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{path}: expected a function {function or 'recipe'}() that returns a Recipe")
     return recipe
+
+
+def _place(path: Path, error: Exception) -> str:
+    """The file, and the last of its lines that the error came through."""
+    if isinstance(error, SyntaxError):
+        return f"{path}, line {error.lineno}"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())
+    ]
+    return f"{path}, line {lines[-1]}" if lines else str(path)

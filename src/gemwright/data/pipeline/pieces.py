@@ -1,21 +1,20 @@
 """One piece of one step: documents in, shards and an account out. Done again, it gives the same files."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from gemwright.core.arrays import read_arrays
+from gemwright.core.arrays import map_array
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.recipe import Recipe
-from gemwright.data.pipeline.shards import RowWriter, ShardWriter, read_shard, write_json, write_whole
+from gemwright.data.pipeline.shards import ColumnWriter, RowWriter, ShardWriter, read_shard, write_json
 from gemwright.data.reading.quarantined import Quarantined
 from gemwright.data.reading.read import origin_of, read_documents
-from gemwright.data.step import Arrays, Global, Sketch, Step
+from gemwright.data.step import Arrays, Global, Step
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Stage:
     """A step's place on disk.
 
     Attributes:
-      folder: holds pieces/ (accounts, each the sign that its piece is done), shards/, sketches/, quarantine/.
+      folder: holds pieces/ (accounts, each the sign that its piece is done), shards/, sketches/, decision/,
+        quarantine/.
       before: the stage whose shards this one reads; None reads the recipe's files.
     """
 
@@ -36,7 +36,14 @@ class Stage:
         return (self.folder / "pieces" / f"{piece}.json").exists()
 
     def is_sketched(self, piece: str) -> bool:
-        return (self.folder / "sketches" / f"{piece}.npz").exists()
+        return (self.folder / "sketches" / f"{piece}.json").exists()
+
+    def is_decided(self) -> bool:
+        return (self.folder / "decision" / "columns.json").exists()
+
+    def decision(self) -> Arrays:
+        """What was decided, read from the disk as it is used."""
+        return {name: map_array(path) for name, path in _columns(self.folder / "decision" / "columns.json").items()}
 
 
 @dataclass(frozen=True)
@@ -76,20 +83,53 @@ def sketch_piece(stage: Stage, text: str) -> str:
     """Write what the decision needs to know of a piece."""
     piece, step = Piece.from_text(text), stage.step
     assert isinstance(step, Global)
-    parts: list[Arrays] = []
     first = piece.first
+    columns = {name: _column(stage.folder / "sketches", piece.name, name) for name in step.sketch([], first)}
     for batch in _batches(_documents(stage, piece), stage.recipe.batch):
         documents = [d for d in batch if isinstance(d, Document)]
-        parts.append(step.sketch(documents, first))
+        _add(columns, step.sketch(documents, first))
         first += len(documents)
-    save_arrays(stage.folder / "sketches" / f"{piece.name}.npz", joined(parts or [step.sketch([], first)]))
+    _add(columns, step.sketch([], first))  # a piece without documents has columns without rows
+    _close(columns, stage.folder / "sketches" / f"{piece.name}.json")
     return piece.name
+
+
+def decide(stage: Stage, pieces: Sequence[str]) -> None:
+    """Write what all sketches together say."""
+    step = stage.step
+    assert isinstance(step, Global)
+    sketches = Columns([_columns(stage.folder / "sketches" / f"{name}.json") for name in pieces])
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=stage.folder) as scratch:
+        decision = step.decide(sketches, Path(scratch))
+    columns = {name: _column(stage.folder / "decision", "all", name) for name in decision}
+    _add(columns, decision)
+    _close(columns, stage.folder / "decision" / "columns.json")
+
+
+def _column(folder: Path, piece: str, name: str) -> ColumnWriter:
+    return ColumnWriter(folder / f"{piece}.{name}.npy")
+
+
+def _add(columns: dict[str, ColumnWriter], arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        columns[name].add(array)
+
+
+def _close(columns: dict[str, ColumnWriter], index: Path) -> None:
+    """Put the columns in place, and then their index, which is the sign that they are whole."""
+    for column in columns.values():
+        column.close()
+    write_json(index, {name: column.path.name for name, column in columns.items()})
+
+
+def _columns(index: Path) -> dict[str, Path]:
+    return {name: index.parent / file for name, file in json.loads(index.read_text(encoding="utf-8")).items()}
 
 
 def judge_piece(stage: Stage, text: str) -> str:
     """Write what is kept of a piece, what could not be read, and the account of both."""
     piece = Piece.from_text(text)
-    decision = read_arrays(stage.folder / "decision.npz") if isinstance(stage.step, Global) else {}
+    decision = stage.decision() if isinstance(stage.step, Global) else {}
     account = Account()
     writer = ShardWriter(stage.folder / "shards", piece.name, stage.recipe.shard)
     quarantine = RowWriter(stage.folder / "quarantine" / f"{piece.name}.jsonl")
@@ -118,8 +158,9 @@ def _judge(
     account.read += len(documents)
     account.counts.update(verdicts.counts)
     for document, reason, text in zip(documents, verdicts.reasons, texts, strict=True):
+        account.came.see(document.source, len(document.text))
         if reason is None and text.strip():
-            account.kept += 1
+            account.keep(document.source, len(text))
             writer.add(document if text == document.text else replace(document, text=text))
         else:
             account.drop(reason or "nothing left", document.id, document.text)
@@ -147,21 +188,3 @@ def _batches(
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def joined(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def save_arrays(path: Path, arrays: Arrays) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            values: dict[str, Any] = dict(arrays)
-            np.savez(file, **values)
-
-    write_whole(path, write)
-
-
-def lazy_sketch(path: Path) -> Sketch:
-    load: Callable[[], Arrays] = lambda: read_arrays(path)  # noqa: E731
-    return load

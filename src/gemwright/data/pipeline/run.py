@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from gemwright.data.pipeline.pieces import (
     Piece,
     Stage,
     account_of,
+    decide,
     judge_piece,
-    lazy_sketch,
-    save_arrays,
     shards_of,
     sketch_piece,
 )
 from gemwright.data.pipeline.recipe import Recipe
 from gemwright.data.pipeline.report import write_report
 from gemwright.data.pipeline.shards import write_json
+from gemwright.data.pipeline.tokens import Counts, TokenStage, join_pieces, tokenise_piece
 from gemwright.data.reading.files import find_files
 from gemwright.data.step import Global
 
@@ -42,7 +43,7 @@ class Finished:
     Attributes:
       accounts: of each step, by its name, in order.
       shards: of the documents kept at the end, in order.
-      tokens: by split, if the recipe names a tokenizer.
+      tokens: by split and by source, if the recipe names a tokenizer.
       leaks: by benchmark, if the recipe looks for any.
     """
 
@@ -50,7 +51,7 @@ class Finished:
     files: list[str]
     accounts: dict[str, Account]
     shards: list[Path]
-    tokens: dict[str, int]
+    tokens: Counts | None
     leaks: dict[str, Contamination]
 
     def summary(self) -> dict[str, Any]:
@@ -64,7 +65,9 @@ class Finished:
         quarantined = dict(sorted(set_aside.items()))
         summary = {"in": read, "kept": kept, "dropped": dropped, "quarantined": quarantined, "counts": counts}
         leaks = {name: vars(row) for name, row in self.leaks.items()}
-        return summary | ({"tokens": self.tokens} if self.tokens else {}) | ({"benchmarks": leaks} if leaks else {})
+        return (
+            summary | ({"tokens": self.tokens.tokens} if self.tokens else {}) | ({"benchmarks": leaks} if leaks else {})
+        )
 
 
 def run_recipe(
@@ -85,10 +88,12 @@ def run_recipe(
 
     Raises:
       FileNotFoundError: if an input has no file.
-      FileExistsError: if `out` holds the run of another recipe or of other files.
+      FileExistsError: if `out` holds the run of another recipe or of other files, or is no folder.
+      ValueError: if `out` is inside one of the inputs: what is written there would be read when the run goes on.
       BlockingIOError: if another run is at work in `out`.
     """
     files = find_files(recipe.inputs)
+    _check_place(out, recipe.inputs)
     do = functools.partial(run_work, engine=engine, workers=workers, address=address)
     with _alone(out):
         _claim(out, recipe.fingerprint(files))
@@ -118,9 +123,8 @@ def _run_stage(stage: Stage, files: Sequence[str], do: Callable[..., Iterator[st
     if isinstance(stage.step, Global):
         waiting = [piece for piece in pieces if not stage.is_sketched(piece.name)]
         _work(functools.partial(sketch_piece, stage), waiting, do, progress, f"{stage.step.name}: reading", len(names))
-        if not (stage.folder / "decision.npz").exists():
-            sketches = [lazy_sketch(stage.folder / "sketches" / f"{name}.npz") for name in names]
-            save_arrays(stage.folder / "decision.npz", stage.step.decide(sketches))
+        if not stage.is_decided():
+            decide(stage, names)
     waiting = [piece for piece in pieces if not stage.is_done(piece.name)]
     _work(functools.partial(judge_piece, stage), waiting, do, progress, stage.step.name, len(names))
     whole = Account()
@@ -140,10 +144,9 @@ def _leaks(recipe: Recipe, accounts: dict[str, Account]) -> dict[str, Contaminat
 
 def _tokens(
     recipe: Recipe, out: Path, before: Path, files: Sequence[str], do: Callable[..., Iterator[str]], progress: Progress
-) -> dict[str, int]:
+) -> Counts | None:
     if recipe.tokenizer is None:
-        return {}
-    from gemwright.data.pipeline.tokens import TokenStage, join_pieces, tokenise_piece
+        return None
 
     stage = TokenStage(out / "tokens", before, recipe.tokenizer)
     names = _names(files)
@@ -175,6 +178,16 @@ def _work(
         progress(name, done, total)
 
 
+def _check_place(out: Path, inputs: Sequence[str]) -> None:
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out}: is a file; expected a folder for the run, or a name for a new one")
+    for name in inputs:
+        if Path(name).is_dir() and Path(name).resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(
+                f"{out}: lies inside the input {name} and would be read as a part of it; choose another place"
+            )
+
+
 @contextmanager
 def _alone(out: Path) -> Generator[None]:
     """Hold the folder; its lock goes with the process, however that ends."""
@@ -203,3 +216,5 @@ def _claim(out: Path, fingerprint: str) -> None:
         )
     for partial in out.glob("*/*/.*"):  # left by a run that was killed
         partial.unlink(missing_ok=True)
+    for scratch in out.glob("*/.scratch-*"):
+        shutil.rmtree(scratch)

@@ -5,7 +5,9 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
 
 from gemwright.data.documents import Document
 
@@ -15,7 +17,7 @@ _ROWS = 256  # documents read at a time
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then put it in place at once, on the disk for good."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    partial = partial_of(path)
     try:
         write(partial)
         with partial.open("rb+") as file:
@@ -23,6 +25,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it is put in place."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,7 +45,7 @@ class RowWriter:
     """JSON lines that appear whole when closed, and not at all without a row or a close."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._partial = path, path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+        self._path, self._partial = path, partial_of(path)
         self._file: TextIO | None = None
 
     def add(self, row: dict[str, Any]) -> None:
@@ -53,6 +60,36 @@ class RowWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             self._partial.replace(self._path)
+
+
+class ColumnWriter:
+    """An array on disk that grows by rows, and appears whole as an `.npy` file when closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._partial = path, partial_of(path)
+        self._file: BinaryIO | None = None
+        self._header: dict[str, Any] = {}
+        self.rows = 0
+
+    def add(self, rows: Any) -> None:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("wb")
+            self._header = np.lib.format.header_data_from_array_1_0(rows) | {"shape": (0, *rows.shape[1:])}
+            np.lib.format.write_array_header_1_0(self._file, self._header)
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+        self.rows += len(rows)
+
+    def close(self) -> None:
+        """Write how many rows there are in the place that the header keeps for it."""
+        if self._file is not None:
+            self._file.seek(0)
+            shape = (self.rows, *self._header["shape"][1:])
+            np.lib.format.write_array_header_1_0(self._file, self._header | {"shape": shape})
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self.path)
 
 
 def write_shard(path: Path, documents: list[Document]) -> None:

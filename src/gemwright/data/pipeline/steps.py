@@ -12,7 +12,7 @@ from gemwright.data.rules.c4 import C4
 from gemwright.data.rules.fineweb import FineWeb
 from gemwright.data.rules.gopher import GopherQuality
 from gemwright.data.rules.language import Language
-from gemwright.data.rules.learned import Learned
+from gemwright.data.rules.learned import Learned, quality
 from gemwright.data.rules.repetition import GopherRepetition
 from gemwright.data.step import Step
 
@@ -23,12 +23,13 @@ RULES: dict[str, Callable[[], Rule]] = {
     "c4_strict": C4,
     "fineweb": FineWeb,
     "self_identification": SelfIdentification,
+    "quality": quality,
     "toxicity": Learned,
     "personal": Personal,
 }
 
-# FineWeb's own order; its language test, which comes first, is asked for by --language.
-USUAL = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+# FineWeb's own order, and the model after it; FineWeb's language test, which comes first, is asked for by --language.
+USUAL = ("gopher_repetition", "gopher_quality", "c4", "fineweb", "quality")
 
 REPEATS: dict[str, Callable[[], Step]] = {
     "exact": Exact,

@@ -1,6 +1,8 @@
 """Kept documents as streams of tokens, one a split, with a table that says which document each token is from."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from gemwright.core.arrays import map_array
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document, Split
 from gemwright.data.pipeline.pieces import Piece, shards_of
-from gemwright.data.pipeline.shards import read_shard, write_json, write_whole
+from gemwright.data.pipeline.shards import ColumnWriter, partial_of, read_shard, write_json
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 
 SPLITS: tuple[Split, ...] = ("train", "heldout")
+
+_ROWS = 10_000  # of the table, held at a time
 
 
 @dataclass(frozen=True)
@@ -33,36 +38,90 @@ def tokenise_piece(stage: TokenStage, text: str) -> str:
     """A piece's documents as tokens: each between BOS and EOS, one after the other, in the stream of its split."""
     piece = Piece.from_text(text)
     tokenizer = load_tokenizer(Path(stage.tokenizer))
-    streams: dict[str, list[Any]] = {split: [] for split in SPLITS}
-    tables: dict[str, list[tuple[str, str, int]]] = {split: [] for split in SPLITS}
+    streams = {split: _StreamWriter(stage.folder / "pieces", f"{piece.name}.{split}") for split in SPLITS}
+    for stream in streams.values():  # also without a document
+        stream.add(np.zeros(0, _dtype(tokenizer)))
     for shard in shards_of(stage.before, piece.name):
         for document in read_shard(shard):
-            ids = _ids(document, tokenizer)
-            streams[document.split].append(ids)
-            tables[document.split].append((document.id, document.source, len(ids)))
-    for split in SPLITS:
-        whole = np.concatenate(streams[split]) if streams[split] else np.zeros(0, _dtype(tokenizer))
-        write_whole(stage.folder / "pieces" / f"{piece.name}.{split}.npy", _saving(whole))
-        _write_table(stage.folder / "pieces" / f"{piece.name}.{split}.parquet", tables[split])
-    counts = {split: sum(row[2] for row in tables[split]) for split in SPLITS}
+            streams[document.split].document(document, _ids(document, tokenizer))
+    counts = {split: stream.close() for split, stream in streams.items()}
     write_json(stage.folder / "pieces" / f"{piece.name}.json", {"file": piece.file, "tokens": counts})
     return piece.name
 
 
-def join_pieces(stage: TokenStage, names: Sequence[str]) -> dict[str, int]:
-    """`train.npy` and `heldout.npy`, and a table of documents beside each; returns tokens by split."""
+@dataclass(frozen=True)
+class Counts:
+    """Tokens by split, and of both splits together by source."""
+
+    tokens: dict[str, int]
+    sources: dict[str, int]
+
+
+def join_pieces(stage: TokenStage, names: Sequence[str]) -> Counts:
+    """`train.npy` and `heldout.npy`, and a table of documents beside each."""
     manifest = stage.folder / "manifest.json"
     if not manifest.exists():
-        counts: dict[str, int] = {}
-        for split in SPLITS:
-            parts = [stage.folder / "pieces" / f"{name}.{split}.npy" for name in names]
-            counts[split] = sum(len(map_array(part)) for part in parts)
-            _join_streams(stage.folder / f"{split}.npy", parts, counts[split])
-            tables = [stage.folder / "pieces" / f"{name}.{split}.parquet" for name in names]
-            _join_tables(stage.folder / f"{split}.parquet", tables)
+        sources: Counter[str] = Counter()
+        counts = {split: _join(stage.folder, names, split, sources) for split in SPLITS}
         fingerprint = load_tokenizer(Path(stage.tokenizer)).fingerprint
-        write_json(manifest, {"tokens": counts, "tokenizer": fingerprint})
-    return json.loads(manifest.read_text(encoding="utf-8"))["tokens"]
+        write_json(manifest, {"tokens": counts, "sources": dict(sources), "tokenizer": fingerprint})
+    row = json.loads(manifest.read_text(encoding="utf-8"))
+    return Counts(row["tokens"], row["sources"])
+
+
+def _join(folder: Path, names: Sequence[str], split: Split, sources: Counter[str]) -> int:
+    import pyarrow.parquet as pq
+
+    whole = _StreamWriter(folder, split)
+    for piece in Columns([{"tokens": folder / "pieces" / f"{name}.{split}.npy"} for name in names]).read("tokens"):
+        whole.add(piece)
+    for name in names:
+        with pq.ParquetFile(folder / "pieces" / f"{name}.{split}.parquet") as table:
+            for batch in table.iter_batches():
+                whole.table.write_batch(batch)
+                for source, tokens in zip(batch["source"].to_pylist(), batch["tokens"].to_pylist(), strict=True):
+                    sources[source] += tokens
+    return whole.close()
+
+
+class _StreamWriter:
+    """A stream of tokens and the table of its documents, which both appear whole when closed."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._schema = pa.schema({"id": pa.string(), "source": pa.string(), "tokens": pa.int64()})
+        self._path, self._partial = folder / f"{name}.parquet", partial_of(folder / f"{name}.parquet")
+        self._stream = ColumnWriter(folder / f"{name}.npy")
+        self.table = pq.ParquetWriter(self._partial, self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, ids: Any) -> None:
+        self._stream.add(ids)
+
+    def document(self, document: Document, ids: Any) -> None:
+        self.add(ids)
+        self._rows.append({"id": document.id, "source": document.source, "tokens": len(ids)})
+        if len(self._rows) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self.table.write_batch(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+    def close(self) -> int:
+        """Returns how many tokens there are."""
+        self._flush()
+        self.table.close()
+        self._stream.close()
+        with self._partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        self._partial.replace(self._path)
+        return self._stream.rows
 
 
 @dataclass(frozen=True)
@@ -116,43 +175,3 @@ def _ids(document: Document, tokenizer: Tokenizer) -> Any:
 
 def _dtype(tokenizer: Tokenizer) -> Any:
     return np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
-
-
-def _saving(array: Any) -> Any:
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            np.save(file, array)
-
-    return write
-
-
-def _join_streams(path: Path, parts: Sequence[Path], total: int) -> None:
-    def write(partial: Path) -> None:
-        dtype = map_array(parts[0]).dtype
-        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=(total,))
-        at = 0
-        for part in parts:
-            stream = map_array(part)
-            whole[at : at + len(stream)] = stream
-            at += len(stream)
-        whole.flush()
-
-    write_whole(path, write)
-
-
-def _write_table(path: Path, rows: Sequence[tuple[str, str, int]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    kinds = {"id": pa.string(), "source": pa.string(), "tokens": pa.int64()}
-    table = pa.table({name: pa.array(c, kind) for (name, kind), c in zip(kinds.items(), columns, strict=True)})
-    write_whole(path, lambda partial: pq.write_table(table, partial))
-
-
-def _join_tables(path: Path, parts: Sequence[Path]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.concat_tables([pq.read_table(part) for part in parts])
-    write_whole(path, lambda partial: pq.write_table(table, partial))

@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
+from gemwright.data.reading.datasets import only_data
+
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 TEXTS = (".txt", ".md", ".rst", ".py")
 ROWS = (".jsonl", ".ndjson")
-TABLES = (".parquet",)
+TABLES = (".parquet", ".arrow")
 PAGES = (".html", ".htm")
 ARCHIVES = (".warc", ".wet", ".warc.txt")
 KNOWN = (*ARCHIVES, *TEXTS, *ROWS, *TABLES, *PAGES)  # .warc.txt before .txt
@@ -33,7 +35,10 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
     Raises:
       FileNotFoundError: if an input has no readable file.
+      ValueError: if there is no input, or an address of a kind that is not known here.
     """
+    if not inputs:
+        raise ValueError("no inputs: name files, folders or addresses in the recipe or with --input")
     found: list[str] = []
     for name in inputs:
         paths = _below(name)
@@ -47,11 +52,14 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 def _below(name: str) -> list[str]:
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(name)
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+    except (ImportError, ValueError) as error:  # the package for such addresses is missing, or there is none
+        raise ValueError(f"{name}: {error}") from None
     if "*" in name:
         paths = [str(p) for p in system.glob(path) if system.isfile(p)]
     elif system.isdir(path):
-        paths = [str(p) for p in system.find(path) if kind_of(str(p))]
+        paths = [p for p in only_data(system, map(str, system.find(path))) if kind_of(p)]
     else:
         paths = [path] if system.exists(path) else []
     return [p if "://" not in name else str(system.unstrip_protocol(p)) for p in sorted(paths)]

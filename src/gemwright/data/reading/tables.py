@@ -1,8 +1,9 @@
-"""Parquet tables to documents, a row group at a time."""
+"""Parquet and Arrow tables to documents, some rows at a time."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from gemwright.data.documents import Document
 from gemwright.data.reading.files import open_raw
 from gemwright.data.reading.quarantined import Quarantined
 from gemwright.data.reading.rows import Origin, Read, checked_text
@@ -28,25 +29,62 @@ def read_table(origin: Origin) -> Read:
             first += size
 
 
+def read_arrow(origin: Origin) -> Read:
+    """Documents of an Arrow file, as data sets are saved in; what comes after damage is set aside as one record."""
+    import pyarrow as pa
+
+    done = 0
+    with open_raw(origin.file) as stream:
+        try:
+            for batch in _arrow_batches(stream):
+                for begin in range(0, batch.num_rows, _ROWS):
+                    yield from _documents(batch.slice(begin, _ROWS), done, origin)
+                    done += min(_ROWS, batch.num_rows - begin)
+        except (pa.ArrowException, OSError) as error:
+            yield Quarantined(origin.file, f"after row {done}", "damaged", str(error))
+
+
+def _arrow_batches(stream: Any) -> Iterator[Any]:
+    """The batches of a stream, or of a file with an index at its end."""
+    import pyarrow as pa
+
+    indexed = stream.read(6) == b"ARROW1"
+    stream.seek(0)
+    if not indexed:
+        yield from pa.ipc.open_stream(stream)
+        return
+    with pa.ipc.open_file(stream) as file:
+        yield from map(file.get_batch, range(file.num_record_batches))
+
+
 def _group(table: Any, group: int, first: int, size: int, origin: Origin) -> Read:
     import pyarrow as pa
 
     done = 0
     try:
-        for row in _rows(table, group):
-            done += 1
-            yield _document(row, first + done, origin)
+        for batch in table.iter_batches(batch_size=_ROWS, row_groups=[group]):
+            yield from _documents(batch, first + done, origin)
+            done += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         place = f"row group {group}, from row {first + done + 1}"
         yield Quarantined(origin.file, place, "damaged", str(error), records=size - done)
 
 
-def _rows(table: Any, group: int) -> Iterator[dict[str, Any]]:
-    for batch in table.iter_batches(batch_size=_ROWS, row_groups=[group]):
-        yield from batch.to_pylist()
+def _documents(batch: Any, before: int, origin: Origin) -> Read:
+    """A batch's rows; where one is no UTF-8, which tables do not check, it alone is set aside."""
+    try:
+        for number, row in enumerate(batch.to_pylist(), before + 1):
+            yield _document(row, number, origin)
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            place = f"row {before + 1}"
+            yield Quarantined(origin.file, place, "not UTF-8", f"at byte {error.start}", bytes(error.object)[:4096])
+            return
+        for row in range(batch.num_rows):
+            yield from _documents(batch.slice(row, 1), before + row, origin)
 
 
-def _document(row: dict[str, Any], number: int, origin: Origin) -> Any:
+def _document(row: dict[str, Any], number: int, origin: Origin) -> Document | Quarantined:
     try:
         return origin.document(number, checked_text(_plain(row), origin.text_field), _plain(row))
     except ValueError as error:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
 from gemwright.data.plain import Array, word_hashes
 from gemwright.data.rules.batch import Verdicts
-from gemwright.data.step import Arrays, Sketch
+from gemwright.data.step import Arrays
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,10 @@ class Exact:
     def sketch(self, documents: Sequence[Document], first: int) -> Arrays:
         """128-bit digests: that two different texts among a billion share one is a chance of 1 in 10^20."""
         digests = b"".join(self._digest(document.text) for document in documents)
-        return {"digests": np.frombuffer(digests, "S16") if digests else np.zeros(0, "S16")}
+        return {"digests": np.frombuffer(digests, np.uint64).reshape(-1, 2)}
 
-    def decide(self, sketches: Sequence[Sketch]) -> Arrays:
-        digests = np.concatenate([sketch()["digests"].astype("S16") for sketch in sketches])
-        pairs = np.frombuffer(digests.tobytes(), np.uint64).reshape(-1, 2)
+    def decide(self, sketches: Columns, scratch: Path) -> Arrays:
+        pairs = np.concatenate([np.zeros((0, 2), np.uint64), *sketches.read("digests")])
         order = np.lexsort((np.arange(len(pairs)), pairs[:, 1], pairs[:, 0]))
         again = np.zeros(len(pairs), bool)
         again[order[1:]] = (pairs[order[1:]] == pairs[order[:-1]]).all(axis=1)

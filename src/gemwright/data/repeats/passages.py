@@ -1,22 +1,27 @@
 """Long passages that occur again and again, in one text or in many, are cut but for the first times.
 
 Lee et al. 2021 look for equal substrings in a suffix array of the whole corpus. Here every window of
-so many words has a hash, and hashes are sorted a range at a time, so that memory stays bounded. The
-result is the same: each passage of at least a window's length that occurs too often is found whole.
+so many words has a hash, and hashes are put into files by ranges and sorted a file at a time, so that
+memory stays bounded. The result is the same: each passage of at least a window's length that occurs
+too often is found whole.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
 from gemwright.data.plain import Array, windows_of, word_spans
 from gemwright.data.rules.batch import Verdicts
-from gemwright.data.step import Arrays, Sketch
+from gemwright.data.step import Arrays
 
-_HELD = 16 << 20  # hashes sorted at a time
+_HELD = 2 << 20  # hashes sorted at a time
+_FILES = 512  # open at a time; very large inputs have larger ranges
 
 
 @dataclass(frozen=True)
@@ -43,36 +48,21 @@ class Passages:
         hashes = np.concatenate(found) if found else np.zeros(0, np.uint64)
         return {"hashes": hashes, "counts": np.array([len(part) for part in found], np.int64)}
 
-    def decide(self, sketches: Sequence[Sketch]) -> Arrays:
-        """The hashes that occur too often, and for each the window, counted through all texts, of its last copy."""
-        total = sum(int(sketch()["counts"].sum()) for sketch in sketches)
-        ranges = total // _HELD + 1
-        parts = [self._decide_range(sketches, part, ranges) for part in range(ranges)]
-        firsts = np.concatenate([[0], *(sketch()["counts"] for sketch in sketches)]).cumsum()
-        hashes, last = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        return {"hashes": hashes, "last": last, "firsts": firsts}
-
-    def _decide_range(self, sketches: Sequence[Sketch], part: int, ranges: int) -> tuple[Array, Array]:
-        low, high = (part << 64) // ranges, ((part + 1) << 64) // ranges - 1
-        found, places, begin = list[Array](), list[Array](), 0
-        for sketch in sketches:
-            hashes = sketch()["hashes"]
-            inside = np.flatnonzero((hashes >= np.uint64(low)) & (hashes <= np.uint64(high)))
-            found.append(hashes[inside])
-            places.append(inside + begin)
-            begin += len(hashes)
-        hashes = np.concatenate(found)
-        order = np.argsort(hashes, kind="stable")  # equal ones stay in the texts' order
-        hashes, where = hashes[order], np.concatenate(places)[order]
-        begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])) if len(hashes) else order
-        often = begins[np.diff(np.append(begins, len(hashes))) > self.copies]
-        return hashes[often], where[often + self.copies - 1]
+    def decide(self, sketches: Columns, scratch: Path) -> Arrays:
+        """A bit for each window, counted through all texts, that is one copy too many; each text's first window."""
+        firsts = np.concatenate([[0], *sketches.read("counts")]).cumsum()
+        extra = np.zeros(int(firsts[-1]) // 8 + 1, np.uint8)
+        ranges = min(int(firsts[-1]) // _HELD + 1, _FILES)
+        for file in _by_range(sketches.read("hashes"), ranges, scratch):
+            hashes, places = np.fromfile(file, np.uint64).reshape(-1, 2).T
+            again = places[_copies_before(hashes) >= self.copies]
+            np.add.at(extra, again >> 3, np.left_shift(1, again & 7).astype(np.uint8))  # each place comes once
+        return {"extra": extra, "firsts": firsts}
 
     def judge(self, documents: Sequence[Document], first: int, decision: Arrays) -> Verdicts:
         reasons, texts, counts = list[str | None](), list[str](), Counter[str]()
-        windows = windows_of([d.text for d in documents], self.words)
-        for number, (document, hashes) in enumerate(zip(documents, windows, strict=True), first):
-            extra = self._extra(hashes, int(decision["firsts"][number]), decision)
+        for number, document in enumerate(documents, first):
+            extra = _bits(decision["extra"], *map(int, decision["firsts"][number : number + 2]))
             text, cut, left = document.text, 0, self.min_left
             if extra.any():
                 text, cut, left = self._cut(document.text, extra)
@@ -81,14 +71,6 @@ class Passages:
             reasons.append("repeated passages" if cut and left < self.min_left else None)
             texts.append(text)
         return Verdicts(reasons, texts, counts)
-
-    def _extra(self, hashes: Array, begin: int, decision: Arrays) -> Array:
-        """(windows,) whether a window is one copy too many."""
-        known = decision["hashes"]
-        if not len(known) or not len(hashes):
-            return np.zeros(len(hashes), bool)
-        at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-        return (known[at] == hashes) & (begin + np.arange(len(hashes)) > decision["last"][at])
 
     def _cut(self, text: str, extra: Array) -> tuple[str, int, int]:
         """The text without those windows, the words cut and the words left."""
@@ -104,3 +86,36 @@ class Passages:
             at = int(spans.begins[end]) if end < len(spans.begins) else len(text)
         cut = int(inside.sum())
         return "".join([*kept, text[at:]]), cut, len(inside) - cut
+
+
+def _by_range(parts: Iterable[Array], ranges: int, scratch: Path) -> list[Path]:
+    """Hashes in files by their ranges, each with its place among all; the places in a file rise."""
+    paths = [scratch / f"{number}.pairs" for number in range(ranges)]
+    width, begin = np.uint64(((1 << 64) - 1) // ranges), 0
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("wb")) for path in paths]
+        for hashes in parts:
+            owner = np.minimum(hashes // width, ranges - 1).astype(np.uint16)
+            order = np.argsort(owner, kind="stable")
+            pairs = np.stack([hashes, np.arange(begin, begin + len(hashes), dtype=np.uint64)], 1)[order]
+            ends = np.bincount(owner, minlength=ranges).cumsum()
+            for file, part in zip(files, np.split(pairs, ends[:-1]), strict=True):
+                file.write(part.tobytes())
+            begin += len(hashes)
+    return paths
+
+
+def _copies_before(hashes: Array) -> Array:
+    """(hashes,) how many equal ones stand before each."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)]
+    number = np.arange(len(order))
+    result = np.zeros(len(order), np.int64)
+    result[order] = number - np.maximum.accumulate(np.where(begins, number, 0))
+    return result
+
+
+def _bits(bits: Array, begin: int, end: int) -> Array:
+    part = np.unpackbits(bits[begin >> 3 : (end + 7) >> 3], bitorder="little")
+    return part[begin & 7 :][: end - begin].astype(bool)

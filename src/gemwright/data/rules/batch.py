@@ -1,12 +1,14 @@
 """A batch of texts, and what a rule says about it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from gemwright.data.rules.words import Words, english_words
+
+Found = TypeVar("Found")
 
 
 class Batch:
@@ -14,6 +16,7 @@ class Batch:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
+        self._found: dict[Any, Any] = {}
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -22,6 +25,13 @@ class Batch:
     def words(self) -> Words:
         """English words of the texts, as spaCy cuts them."""
         return english_words(self.texts)
+
+    def shared(self, find: Callable[[Sequence[str], int], Found], size: int) -> Found:
+        """What is found in the texts; found once for all rules that ask for the same."""
+        key = (find, size)
+        if key not in self._found:
+            self._found[key] = find(self.texts, size)
+        return self._found[key]
 
     def take(self, kept: Sequence[int]) -> "Batch":
         """Some of the texts, in order; words that were found come along."""

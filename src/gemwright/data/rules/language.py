@@ -1,6 +1,7 @@
 """Which language a text is in, by py3langid, whose model is in its package."""
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,19 @@ class Language:
     name: str = "language"
 
     def __call__(self, batch: Batch) -> Verdicts:
-        return Verdicts([self._one(text) for text in batch.texts])
+        found = [language_of(text) for text in batch.texts]
+        counts = Counter(count_name(language) for language, _ in found)
+        return Verdicts([self._verdict(*one) for one in found], None, counts)
 
-    def _one(self, text: str) -> str | None:
-        language, probability = language_of(text)
+    def _verdict(self, language: str, probability: float) -> str | None:
         if language not in self.keep:
             return language
         return None if probability >= self.min_probability else "uncertain"
+
+
+def count_name(language: str) -> str:
+    """What texts in a language are counted under, kept or not."""
+    return f"texts in {language}"
 
 
 def language_of(text: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""Texts scored by a linear model over hashed words and runs of letters, learned from labelled examples.
+"""Texts scored by a linear model over hashed features, learned from labelled examples.
 
 The model is one small array: a text's score is the sum of its features' weights, through a sigmoid.
 Learning takes scikit-learn; scoring takes only NumPy.
@@ -6,7 +6,6 @@ Learning takes scikit-learn; scoring takes only NumPy.
 
 import functools
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,17 @@ from typing import Any, Literal
 import numpy as np
 
 from gemwright.core.arrays import read_arrays
-from gemwright.data.plain import Array, window_hashes, word_hashes
+from gemwright.data.plain import Array
 from gemwright.data.rules.batch import Batch, Verdicts
-
-BITS = 16  # of a feature's number
-
-_GAPS = re.compile(r"[\W_]+")
-_SPREAD = np.uint64(0xD6E8FEB86659FD93)
+from gemwright.data.rules.features import COUNT, Features, features
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Weights of hashed words and runs of four letters.
+    """Weights of hashed features.
 
     Attributes:
-      weights: (2**BITS,) float32.
+      weights: (COUNT,) float32.
       bias: added to every text's sum.
     """
 
@@ -38,27 +33,18 @@ class LinearModel:
 
     def scores(self, texts: Sequence[str]) -> Array:
         """(texts,) probability of the positive label."""
-        sums = np.array([self._sum(text) for text in texts], np.float64)
-        return 1 / (1 + np.exp(-np.clip(sums, -50, 50)))
+        return self.of(features(texts))
 
-    def _sum(self, text: str) -> float:
-        found = features(text)
-        return float(self.weights[found].sum() / np.sqrt(max(len(found), 1)) + self.bias)
+    def of(self, found: Features) -> Array:
+        """(texts,) probability of the positive label, of texts whose features are known."""
+        sums = np.concatenate([[0.0], np.cumsum(self.weights[found.numbers], dtype=np.float64)])
+        counts = np.diff(found.starts)
+        scaled = np.diff(sums[found.starts]) / np.sqrt(np.maximum(counts, 1)) + self.bias
+        return 1 / (1 + np.exp(-np.clip(scaled, -50, 50)))
 
     def save(self, path: Path) -> None:
-        """Weights as float16, 128 KB at most."""
+        """Weights as float16, 192 KB at most."""
         np.savez_compressed(path, weights=self.weights.astype(np.float16), bias=np.float32(self.bias))
-
-
-def features(text: str) -> Array:
-    """Numbers of the words of a text and of its runs of four letters, each once.
-
-    The runs know a word by its parts: with few labelled examples most words of a new text were never seen.
-    """
-    plain = _GAPS.sub(" ", f" {text.casefold()} ")
-    letters = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    hashes = np.concatenate([word_hashes(text), window_hashes(letters * _SPREAD, 4) * _SPREAD])
-    return np.unique(hashes >> np.uint64(64 - BITS)).astype(np.int64)
 
 
 def load_model(path: Path | str) -> LinearModel:
@@ -72,8 +58,8 @@ def load_model(path: Path | str) -> LinearModel:
         model = LinearModel(stored["weights"].astype(np.float32), float(stored["bias"]))
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: expected a model written by `gemwright data learn`: {error}") from None
-    if model.weights.shape != (1 << BITS,):
-        raise ValueError(f"{path}: expected {1 << BITS} weights, found an array of shape {model.weights.shape}")
+    if model.weights.shape != (COUNT,):
+        raise ValueError(f"{path}: expected {COUNT} weights, found an array of shape {model.weights.shape}")
     return model
 
 
@@ -138,10 +124,10 @@ def area_under_curve(scores: Array, labels: Array) -> float:
 def _matrix(texts: Sequence[str]) -> Any:
     from scipy.sparse import csr_array
 
-    rows = [features(text) for text in texts]
-    values = [np.full(len(row), 1 / np.sqrt(max(len(row), 1))) for row in rows]
-    ends = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    return csr_array((np.concatenate(values), np.concatenate(rows), ends), shape=(len(texts), 1 << BITS))
+    found = features(texts)
+    counts = np.diff(found.starts)
+    values = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts)
+    return csr_array((values, found.numbers, found.starts), shape=(len(texts), COUNT))
 
 
 @dataclass(frozen=True)
@@ -149,7 +135,7 @@ class Learned:
     """Drop texts by a model's score.
 
     Attributes:
-      model: path of a model, or `toxicity`, which comes with the package.
+      model: path of a model, or `toxicity` or `quality`, which come with the package.
       drop: whether scores above or below the threshold go.
       threshold: between 0 and 1.
       part: characters scored together; the worst part of a text counts where scores above go, the mean otherwise.
@@ -157,22 +143,39 @@ class Learned:
 
     model: str = "toxicity"
     drop: Literal["above", "below"] = "above"
-    threshold: float = 0.9
+    threshold: float = 0.85
     part: int = 500
     name: str = "toxicity"
 
     def __call__(self, batch: Batch) -> Verdicts:
-        model = _loaded(self.model)
-        return Verdicts([self._one(text, model) for text in batch.texts])
-
-    def _one(self, text: str, model: LinearModel) -> str | None:
-        parts = [text[begin : begin + self.part] for begin in range(0, max(len(text), 1), self.part)]
-        scores = model.scores(parts)
+        parts = batch.shared(_parts, self.part)
+        scores = _loaded(self.model).of(parts.features)
         if self.drop == "above":
-            return f"score above {self.threshold:g}" if scores.max() > self.threshold else None
-        return f"score below {self.threshold:g}" if scores.mean() < self.threshold else None
+            worst = np.maximum.reduceat(scores, parts.starts[:-1]) if len(batch) else scores
+            return Verdicts([f"score above {self.threshold:g}" if score > self.threshold else None for score in worst])
+        means = np.add.reduceat(scores, parts.starts[:-1]) / np.diff(parts.starts) if len(batch) else scores
+        return Verdicts([f"score below {self.threshold:g}" if score < self.threshold else None for score in means])
+
+
+def quality(model: str = "quality", threshold: float = 0.2) -> Learned:
+    """Drop what a model scores low; the package's own, of English, is learned by `recipes/quality.py`."""
+    return Learned(model, "below", threshold, name="quality")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Texts in parts of equal length: the parts' features; (texts + 1,) where each text's parts begin."""
+
+    features: Features
+    starts: Array
+
+
+def _parts(texts: Sequence[str], size: int) -> _Parts:
+    parts = [[text[begin : begin + size] for begin in range(0, max(len(text), 1), size)] for text in texts]
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in parts], dtype=np.int64)]).astype(np.int64)
+    return _Parts(features([part for one in parts for part in one]), starts)
 
 
 @functools.lru_cache(maxsize=8)
 def _loaded(name: str) -> LinearModel:
-    return load_model(Path(__file__).parent / "toxicity.npz" if name == "toxicity" else name)
+    return load_model(Path(__file__).parent / f"{name}.npz" if name in ("toxicity", "quality") else name)

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 # Flags of a word.
 LETTER, WORDLIKE, STOPS, PUNCTUATION = 1, 2, 4, 8
 
-_MOST = 2_000_000  # runs remembered; then all are forgotten, so that memory stays bounded
+_MOST = 250_000  # runs remembered, some 190 MB; then all are forgotten, so that memory stays bounded
 _MASK = (1 << 64) - 1
 _BASE = 0x9E3779B97F4A7C15 | 1  # of the polynomial hash; any odd number of many bits
 
