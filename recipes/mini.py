@@ -117,30 +117,38 @@ def split_opening(passage: str) -> tuple[str, str]:
     return passage[:cut].strip(), passage[cut:].strip()
 
 
-def prepare(corpus: Path | None, out: Path) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+def prepare(corpus: Path | None, out: Path, vocab_size: int = VOCAB_SIZE) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
     """The tokenizer and the packed streams of training and held-out text, from `out` if they were made before."""
     files = [out / name for name in ("tokenizer.model", "stream.npy", "held_out.npy")]
     found = [] if all(file.exists() for file in files) else documents(corpus)
     if not files[0].exists():
         texts = (d.text for d in found if d.split == "train")
-        files[0].write_bytes(train_tokenizer(texts, VOCAB_SIZE, character_coverage=CHARACTER_COVERAGE))
+        files[0].write_bytes(train_tokenizer(texts, vocab_size, character_coverage=CHARACTER_COVERAGE))
     tokenizer = Tokenizer.from_bytes(files[0].read_bytes())
     held_out = (plain_example(d.text, tokenizer) for d in found if d.split == "heldout")
     for file, texts in ((files[1], examples(found, tokenizer)), (files[2], held_out)):
         if not file.exists():
             half = file.with_suffix(".partial.npy")
-            np.save(half, pack(texts, tokenizer.bos_id, VOCAB_SIZE))
+            np.save(half, pack(texts, tokenizer.bos_id, vocab_size))
             half.rename(file)
     return tokenizer, np.load(files[1], mmap_mode="r"), np.load(files[2], mmap_mode="r")
 
 
-def read(corpus: Path | None, out: Path) -> Corpus:
-    """What the run reads, and what it is examined on."""
-    tokenizer, stream, held_out = prepare(corpus, out)
-    enough = len(held_out) > 2 * run(accelerator=False).stages[-1].length
+def read(corpus: Path | None, out: Path, vocab_size: int = VOCAB_SIZE, longest: int = 1024) -> Corpus:
+    """What the run reads, and what it is examined on.
+
+    Args:
+      longest: tokens of a row.
+    """
+    tokenizer, stream, held_out = prepare(corpus, out, vocab_size)
+    enough = len(held_out) > 2 * longest
     return Corpus(
         Rows(stream, tokenizer.bos_id, seed=0), tokenizer, Rows(held_out, tokenizer.bos_id, seed=0) if enough else None
     )
+
+
+def has_accelerator() -> bool:
+    return jax.default_backend() != "cpu"
 
 
 def pretraining(corpus: Path | None = None, accelerator: bool | None = None) -> Pretraining:
@@ -150,5 +158,5 @@ def pretraining(corpus: Path | None = None, accelerator: bool | None = None) -> 
       corpus: a folder of text files or JSON lines; only the standard library unless given.
       accelerator: whether to take the longer run; as this machine has one unless given.
     """
-    accelerator = jax.default_backend() != "cpu" if accelerator is None else accelerator
+    accelerator = has_accelerator() if accelerator is None else accelerator
     return Pretraining(run(accelerator), lambda _, out: read(corpus, out))

@@ -46,7 +46,23 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, embed, shield, models, summary, convert, quantize, pretrain, sft, reward, dpo, rlhf, merge, bench):
+for verb in (
+    chat,
+    generate,
+    embed,
+    shield,
+    models,
+    summary,
+    convert,
+    quantize,
+    pretrain,
+    sft,
+    reward,
+    dpo,
+    rlhf,
+    merge,
+    bench,
+):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

@@ -17,6 +17,9 @@ def pretrain(
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE, a field of the run (optimizer.lr) or a parameter of the recipe."),
     ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Parameters, as 30M, of a recipe that sets the rest by it; see recipes/sized.py.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; goes on if it exists. runs/RECIPE by default.")
     ] = None,
@@ -44,7 +47,7 @@ def pretrain(
     restarts: Annotated[int, typer.Option(help="Of a supervisor: after so many it gives up.", min=0)] = 10,
 ) -> None:
     """Train a model by a recipe. Stopped or killed at any moment, the same command goes on."""
-    given = dict(_pair(text) for text in settings or [])
+    given = dict(_pair(text) for text in [*(settings or []), *([f"size={size}"] if size else [])])
     out = out or Path("runs") / recipe.stem
     if workers:
         raise typer.Exit(_supervise(workers, processes or workers, listen, restarts))
