@@ -170,6 +170,36 @@ def redact(
 
 
 @app.command()
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="Python file with a function `ablation`; see recipes/ablation.py.")],
+    out: Annotated[Path, typer.Option(help="Folder of the proxies; begun again with the same one, it goes on.")],
+    as_json: _Json = False,
+) -> None:
+    """Train small proxies over candidate mixtures and rank them by held-out bits per byte."""
+    from dataclasses import asdict
+
+    from gemwright.training.ablation import ablate as rank
+    from gemwright.training.ablation import read_ablation
+
+    ranking = rank(read_ablation(recipe), out, lambda text: typer.echo(text, err=True))
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in ranking], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    sources = sorted(ranking[0].sources)
+    for column in ("mixture", "bits per byte", *sources):
+        table.add_column(column, justify="left" if column == "mixture" else "right")
+    for one in ranking:
+        scores = [one.total, *(one.sources[source] for source in sources)]
+        table.add_row(one.name, *(f"{score.mean:.3f} ± {score.margin:.3f}" for score in scores))
+    Console().print(table)
+    typer.echo(f"{out / 'ranking.png'} shows it; {out / 'runs.jsonl'} is for `gemwright data scaling`")
+
+
+@app.command()
 def scaling(
     runs: Annotated[Path, typer.Argument(help="JSON lines: parameters, tokens and loss of small runs.")],
     compute: Annotated[float, typer.Option(help="Floating-point operations to spend, such as 1e20.")],
