@@ -191,10 +191,10 @@ def ablate(
     table = Table(box=None, pad_edge=False)
     sources = sorted(ranking[0].sources)
     for column in ("mixture", "bits per byte", *sources):
-        table.add_column(column, justify="left" if column == "mixture" else "right")
+        table.add_column(column, justify="left" if column == "mixture" else "right", no_wrap=True)
     for one in ranking:
         scores = [one.total, *(one.sources[source] for source in sources)]
-        table.add_row(one.name, *(f"{score.mean:.3f} ± {score.margin:.3f}" for score in scores))
+        table.add_row(one.name, *(f"{score.mean:.3f}±{score.margin:.3f}" for score in scores))
     Console().print(table)
     typer.echo(f"{out / 'ranking.png'} shows it; {out / 'runs.jsonl'} is for `gemwright data scaling`")
 

@@ -282,6 +282,7 @@ def plot(path: Path, ranking: Sequence[Ranked]) -> None:
             title=source or "all",
             xlabel="bits per byte",
         )
+        axes.margins(y=0.3)
         axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
