@@ -124,6 +124,22 @@ def test_mistakes_are_told_in_one_line(
     assert message in done.err
 
 
+def test_mixtures_are_ranked_from_what_proxies_reached(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training itself is tests/training/test_ablation.py's."""
+    from gemwright.training import ablation
+    from gemwright.training.ablation import Ranked, Score
+
+    ranking = [Ranked("equal", {"a": 1.0}, Score(1.5, 0.25), {"a": Score(1.5, 0.25)})]
+    monkeypatch.setattr(ablation, "read_ablation", lambda path: path)
+    monkeypatch.setattr(ablation, "ablate", lambda recipe, out, say: ranking)
+    shown = run("data", "ablate", tmp_path / "r.py", "--out", tmp_path / "x")
+    assert "equal      1.500±0.250" in shown.out
+    rows = json.loads(run("data", "ablate", tmp_path / "r.py", "--out", tmp_path / "x", "--json").out)
+    assert rows[0]["total"] == {"mean": 1.5, "margin": 0.25}
+
+
 def test_small_runs_suggest_a_size_for_a_budget(run: Run, tmp_path: Path) -> None:
     from tests.data.test_scaling import runs
 

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gemwright.cli.data_examples import examples, write_behaviours
+from gemwright.cli.data_mixtures import ablate, scaling
+from gemwright.cli.data_summary import Json, Output, show
+
 if TYPE_CHECKING:  # the libraries behind these load slowly, and --help needs none of them
     from gemwright.data.pipeline.recipe import Recipe
     from gemwright.data.rules.batch import Rule
@@ -31,17 +35,7 @@ class ActionName(StrEnum):
     KEEP = "keep"
 
 
-class RepeatsName(StrEnum):
-    """Which rows that come again go."""
-
-    NEAR = "near"
-    EXACT = "exact"
-    NONE = "none"
-
-
 _Input = Annotated[list[str], typer.Option("--input", help="File, folder, pattern or address; may be repeated.")]
-_Output = Annotated[Path, typer.Option("--output", help="JSON lines to write; .gz and .zst are compressed.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 _Field = Annotated[str, typer.Option(help="Field of a row that is its text.")]
 _Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 _Engine = Annotated[EngineName, typer.Option(help="native: this machine; ray: a Ray cluster.")]
@@ -56,7 +50,7 @@ def run(
     engine: _Engine = EngineName.NATIVE,
     address: _Address = None,
     workers: _Workers = 1,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Carry out a recipe: read, filter, deduplicate, decontaminate, cut into tokens."""
     from gemwright.data.pipeline.load import load_recipe
@@ -68,7 +62,7 @@ def run(
 @app.command("filter")
 def filter_(
     inputs: _Input,
-    output: _Output,
+    output: Output,
     rules: Annotated[
         str, typer.Option(help="Rules in order, with commas between; FineWeb's, then quality, if left out.")
     ] = "",
@@ -84,7 +78,7 @@ def filter_(
     ] = None,
     text_field: _Field = "text",
     workers: _Workers = 1,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Drop what is no good text."""
     from gemwright.data.pipeline.recipe import Filter
@@ -113,11 +107,11 @@ def _quality(model: Path | None, threshold: float | None) -> "Rule":
 @app.command()
 def dedup(
     inputs: _Input,
-    output: _Output,
+    output: Output,
     kinds: Annotated[str, typer.Option(help="exact, near, passages, recitation: any, in order.")] = "exact,near",
     text_field: _Field = "text",
     workers: _Workers = 1,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Keep the first of equal and of nearly equal texts; cut passages that come again."""
     from gemwright.data.pipeline.steps import repeats_of
@@ -129,11 +123,11 @@ def dedup(
 @app.command()
 def decontaminate(
     inputs: _Input,
-    output: _Output,
+    output: Output,
     against: Annotated[list[str], typer.Option(help="Benchmark file, folder, or folder of them; repeatable.")],
     text_field: _Field = "text",
     workers: _Workers = 1,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Drop texts that hold items of benchmarks, also with some words changed."""
     from gemwright.data.leaks.search import Decontaminate
@@ -147,7 +141,7 @@ def learn(
     good: Annotated[list[str], typer.Option(help="Files of examples to keep; repeatable.")],
     bad: Annotated[list[str], typer.Option(help="Files of examples to drop; repeatable.")],
     out: Annotated[Path, typer.Option(help="Model to write, .npz; `filter --quality` reads it.")],
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Learn to tell good texts from bad ones by examples, and say how well, on a fifth of them held out."""
     from gemwright.data.rules.learned import learn_from
@@ -162,12 +156,12 @@ def learn(
 @app.command()
 def redact(
     inputs: _Input,
-    output: _Output,
+    output: Output,
     sensitive: Annotated[ActionName, typer.Option(help="Cards, accounts, national ids, keys.")] = ActionName.REDACT,
     personal: Annotated[ActionName, typer.Option(help="E-mail, phone, network addresses.")] = ActionName.REDACT,
     text_field: _Field = "text",
     workers: _Workers = 1,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Put the kind's name in the place of personal data, or drop the text."""
     from gemwright.data.personal.redact import Personal
@@ -175,99 +169,6 @@ def redact(
 
     step = Filter((Personal(sensitive.value, personal.value),), name="redact")
     _one_step((step,), inputs, output, text_field, workers, as_json)
-
-
-@app.command()
-def examples(
-    data: Annotated[Path, typer.Argument(help="Conversations or pairs: JSON lines, JSON, Parquet or a folder.")],
-    output: _Output,
-    personal: Annotated[bool, typer.Option(help="Drop rows with personal data.")] = True,
-    own_name: Annotated[list[str] | None, typer.Option(help="What the model may call itself; repeatable.")] = None,
-    block: Annotated[Path | None, typer.Option(help="Words and phrases, one a line; answers with one go.")] = None,
-    unsafe: Annotated[
-        Path | None, typer.Option(help="Model of `gemwright data learn`: high scores are unsafe.")
-    ] = None,
-    most_unsafe: Annotated[float, typer.Option(help="Answers that score higher go.")] = 0.5,
-    repeats: Annotated[RepeatsName, typer.Option(help="Rows that come again, nearly or exactly.")] = RepeatsName.NEAR,
-    as_json: _Json = False,
-) -> None:
-    """Drop examples and pairs with personal data, unsafe answers, a wrong self or repeats."""
-    from collections import Counter
-
-    from gemwright.data.example_filters import Wanted, filter_rows
-    from gemwright.data.examples import write_faults
-    from gemwright.data.personal.redact import Personal
-    from gemwright.data.rows import read_rows
-    from gemwright.data.rules.blocked import BlockList, SelfIdentification
-    from gemwright.data.rules.learned import Learned
-
-    words = tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))) if block else ()
-    answers = [
-        SelfIdentification(tuple(name.lower() for name in own_name or [])),
-        *([BlockList(words)] if words else []),
-        *([Learned(str(unsafe), "above", most_unsafe, name="unsafe")] if unsafe else []),
-    ]
-    everywhere = [Personal("drop", "drop")] if personal else []
-    kept, gone = filter_rows(list(read_rows(data)), Wanted(everywhere, answers, repeats.value))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row.value, ensure_ascii=False) + "\n" for row in kept)
-    write_faults(gone, output.with_name(output.name + ".quarantine.jsonl"))
-    reasons = Counter(fault.reason for fault in gone)
-    dropped = dict(reasons.most_common())
-    _show(
-        {"in": len(kept) + len(gone), "dropped": dropped, "quarantined": {}, "kept": len(kept), "counts": {}}, as_json
-    )
-
-
-@app.command("behaviours")
-def behaviours_(
-    output: _Output,
-    kinds: Annotated[str, typer.Option(help="Any of these, with commas between.")] = "attribution,hedging,refusal",
-    count: Annotated[int, typer.Option(min=1, help="Rows.")] = 300,
-    pairs: Annotated[bool, typer.Option(help="Pairs, for reward and dpo; else examples, for sft.")] = True,
-    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
-) -> None:
-    """Write examples of naming sources, of saying what cannot be known, and of declining."""
-    from itertools import islice
-    from typing import get_args
-
-    from gemwright.data.behaviours import Kind, behaviours
-
-    named = tuple(name.strip() for name in kinds.split(",") if name.strip())
-    if not named or not set(named) <= set(get_args(Kind)):
-        raise ValueError(f"--kinds: expected some of {', '.join(get_args(Kind))}, found {kinds!r}")
-    chosen: Any = named
-    rows = islice(behaviours(chosen, seed), count)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row.as_pair() if pairs else row.as_example()) + "\n" for row in rows)
-    typer.echo(f"{output}: {count} rows of {', '.join(named)}")
-
-
-@app.command()
-def scaling(
-    runs: Annotated[Path, typer.Argument(help="JSON lines: parameters, tokens and loss of small runs.")],
-    compute: Annotated[float, typer.Option(help="Floating-point operations to spend, such as 1e20.")],
-    plot: Annotated[Path | None, typer.Option(help="Draw loss by size into this image.")] = None,
-    as_json: _Json = False,
-) -> None:
-    """Fit a law of loss to small runs; suggest the size and the tokens for a budget."""
-    from gemwright.data import scaling as law_of
-
-    found = law_of.read_runs(runs)
-    law = law_of.fit(found)
-    best = law.best(compute)
-    if plot is not None:
-        law_of.plot(plot, found, law, compute)
-    if as_json:
-        typer.echo(json.dumps({"law": vars(law), "best": vars(best)}, indent=2))
-        return
-    powers = f"{law.a_scale:.4g}/N^{law.a:.3f} + {law.b_scale:.4g}/D^{law.b:.3f}"
-    typer.echo(f"loss = {law.floor:.3f} + {powers}; its own runs within {law.error:.2%}")
-    per = best.tokens / best.parameters
-    typer.echo(f"{compute:.3g} operations: {best.parameters:.4g} parameters, {best.tokens:.4g} tokens ({per:.0f} each)")
-    typer.echo(f"expected loss {best.loss:.3f}; the further the budget from the runs, the less sure")
 
 
 def _one_step(
@@ -289,7 +190,7 @@ def _one_step(
     export_rows(finished.shards, output)
     export_quarantine(folder, output.with_name(output.name + ".quarantine.jsonl"))
     shutil.rmtree(folder)
-    _show(finished.summary(), as_json)
+    show(finished.summary(), as_json)
 
 
 def _carry_out(
@@ -310,24 +211,9 @@ def _carry_out(
             bars.update(tasks[name], completed=done)
 
         finished = run_recipe(recipe, out, engine.value, workers, address, progress)
-    _show(finished.summary(), as_json)
+    show(finished.summary(), as_json)
 
 
-def _show(summary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("documents")
-    table.add_column("", justify="right")
-    table.add_row("in", f"{summary['in']:,}")
-    for part in ("dropped", "quarantined"):
-        for reason, count in summary[part].items():
-            table.add_row(f"  {part}: {reason}", f"{count:,}")
-    table.add_row("kept", f"{summary['kept']:,}")
-    for name, count in summary["counts"].items():
-        table.add_row(f"  ({name})", f"{count:,}")
-    Console().print(table)
+for verb in (examples, ablate, scaling):
+    app.command()(verb)
+app.command("behaviours")(write_behaviours)

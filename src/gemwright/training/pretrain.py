@@ -69,7 +69,7 @@ def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     Raises:
       ValueError: if the file cannot be run, has no such function, or a setting does not fit.
     """
-    function = getattr(_module(path), FUNCTION, None)
+    function = getattr(recipe_module(path), FUNCTION, None)
     if not inspect.isfunction(function):
         raise ValueError(f"{path}: expected a function {FUNCTION}(...) -> Pretraining, found none; see recipes/mini.py")
     parameters = inspect.signature(function).parameters
@@ -78,7 +78,7 @@ def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
     if missing:
         raise ValueError(f"{path}: {missing[0]} is not set; add --set {missing[0]}=VALUE")
-    with _blaming(path):
+    with in_recipe(path):
         found: Any = function(**given)
     if not isinstance(found, Pretraining):
         raise ValueError(f"{path}: expected {FUNCTION} to return a Pretraining, found {type(found).__name__}")
@@ -163,7 +163,12 @@ def _gathered(weights: Any) -> Any:
     return jax.tree.map(one, weights)
 
 
-def _module(path: Path) -> ModuleType:
+def recipe_module(path: Path) -> ModuleType:
+    """A recipe's file, run.
+
+    Raises:
+      ValueError: if it is no Python file, or fails; names the line.
+    """
     if not path.is_file() or path.suffix != ".py":
         raise ValueError(
             f"{path}: expected a recipe, a Python file, found {'none' if not path.exists() else 'another'}"
@@ -172,13 +177,13 @@ def _module(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with _blaming(path):
+    with in_recipe(path):
         spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def _blaming(path: Path) -> Generator[None]:
+def in_recipe(path: Path) -> Generator[None]:
     """What goes wrong in a recipe is told with its line."""
     try:
         yield

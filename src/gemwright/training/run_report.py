@@ -45,13 +45,13 @@ Curve = list[tuple[int, int, float, int]]
 """First and last position, mean loss in nats, tokens."""
 
 
-def losses_by_position(run: Run, weights: Decoder, data: Data) -> Curve:
+def losses_by_position(run: Run, weights: Decoder, data: Data, tokens: int = TOKENS) -> Curve:
     """Mean losses of held-out tokens by how many tokens of their document stand before them."""
     mesh, length = make_mesh(run.mesh), run.stages[-1].length
     rows = max(1, 4096 // length) * mesh.shape["data"] * mesh.shape["fsdp"]
     program = jax.jit(token_losses, static_argnames="config", out_shardings=None)
     sums, counts = np.zeros(length), np.zeros(length)
-    for number in range(max(1, TOKENS // (rows * length))):
+    for number in range(max(1, tokens // (rows * length))):
         batch = data.batch(number, rows, length)
         placed = jax.tree.map(lambda part: place(np.asarray(part), mesh, ROWS), batch)
         with jax.set_mesh(mesh):
