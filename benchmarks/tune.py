@@ -49,14 +49,15 @@ def _tokens(arguments: argparse.Namespace, vocabulary: int) -> np.ndarray:
 
 def _ours(arguments: argparse.Namespace) -> Callable[[], float]:
     import jax
-    import jax.numpy as jnp
     import optax
 
     from benchmarks.random_checkpoint import random_weights
-    from gemwright.core.trainable import split
+    from gemwright.core.sharding import MeshShape, make_mesh
+    from gemwright.core.trainable import specs_like, split
     from gemwright.data.packing import rows_to_batch
     from gemwright.models.family import specs_of
-    from gemwright.training.step import State, make_step
+    from gemwright.training.run import Compute
+    from gemwright.training.step import fresh_state, make_steps
     from gemwright.tuning.lora import Plan, adapt, is_change
 
     config = _config(arguments)
@@ -66,15 +67,16 @@ def _ours(arguments: argparse.Namespace) -> Callable[[], float]:
     changes, frozen = split(adapted, is_change)
     del weights, adapted
     optimizer: Any = optax.adamw(1e-4)
-    state = State(changes, optimizer.init(changes), jnp.zeros((), jnp.int32))
-    step = make_step(config, optimizer, 1, jax.local_devices()[:1], frozen=frozen)
-    batch = rows_to_batch(_tokens(arguments, config.vocab_size), 2)
+    mesh, declared = make_mesh(MeshShape(fsdp=1)), specs_like(specs, changes)
+    state = fresh_state(changes, declared, optimizer, mesh)
+    steps = make_steps(config, optimizer, mesh, Compute(remat="products"), specs=declared, frozen=frozen)
+    batch = jax.tree.map(lambda part: part[None], rows_to_batch(_tokens(arguments, config.vocab_size), 2))
 
     def once() -> float:
         nonlocal state
-        state, loss = step(state, batch)
+        state, measures = steps(state, batch)
         jax.block_until_ready(state)
-        return float(loss)
+        return float(measures.loss[0])
 
     return once
 

@@ -1,33 +1,27 @@
 """The default model: a 4.1M-parameter Gemma 1 that continues English prose and Python code.
 
-    python -m recipes.mini --corpus FOLDER --out runs/mini
+    gemwright pretrain recipes/mini.py --set corpus=FOLDER --out runs/mini
 
 learns a 4096-piece tokenizer, packs FOLDER and Python's standard library, trains a few minutes on a GPU
 or about 90 on two CPU cores, and writes a Hugging Face folder to OUT/model. Interrupted at any moment, the same
 command goes on. Expected: see docs/mini.md for the held-out bits per byte.
 """
 
-import argparse
-import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.documents import Document, read_folder, standard_library
 from gemwright.data.packing import Rows, pack
-from gemwright.models.family import Decoder
 from gemwright.models.gemma import gemma1
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
-from gemwright.training.loop import train
-from gemwright.training.run import Run, Stage
+from gemwright.training.pretrain import Corpus, Pretraining
+from gemwright.training.run import Optimizer, Run, Stage
 
 VOCAB_SIZE = 4096
 CHARACTER_COVERAGE = 0.997  # the rarest Japanese and Korean characters are spelled in bytes
@@ -53,14 +47,14 @@ def run(accelerator: bool) -> Run:
     )
     if accelerator:
         stages = (Stage(steps=4400, length=512), Stage(steps=800, length=1024))
-        return Run(model=model, stages=stages, tokens_per_step=32_768, peak_rate=1e-2)
+        return Run(model=model, stages=stages, tokens_per_step=32_768, optimizer=Optimizer(lr=1e-2))
     stages = (Stage(steps=6200, length=256), Stage(steps=1400, length=512), Stage(steps=800, length=1024))
     return Run(model=model, stages=stages, tokens_per_step=2048)
 
 
-def documents(corpus: Path) -> list[Document]:
-    """The corpus and the running interpreter's standard library."""
-    return [*read_folder(corpus), *standard_library()]
+def documents(corpus: Path | None) -> list[Document]:
+    """The corpus, if any, and the running interpreter's standard library."""
+    return [*(read_folder(corpus) if corpus else []), *standard_library()]
 
 
 def mixture(found: list[Document], rng: np.random.Generator) -> Iterator[Document]:
@@ -123,59 +117,38 @@ def split_opening(passage: str) -> tuple[str, str]:
     return passage[:cut].strip(), passage[cut:].strip()
 
 
-def prepare(corpus: Path, out: Path) -> tuple[Tokenizer, np.ndarray]:
-    """The tokenizer and the packed stream, from `out` if they were made before."""
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer_file, stream_file = out / "tokenizer.model", out / "stream.npy"
-    found: list[Document] = []
-    if not (tokenizer_file.exists() and stream_file.exists()):
-        found = documents(corpus)
-    if not tokenizer_file.exists():
+def prepare(corpus: Path | None, out: Path) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+    """The tokenizer and the packed streams of training and held-out text, from `out` if they were made before."""
+    files = [out / name for name in ("tokenizer.model", "stream.npy", "held_out.npy")]
+    found = [] if all(file.exists() for file in files) else documents(corpus)
+    if not files[0].exists():
         texts = (d.text for d in found if d.split == "train")
-        tokenizer_file.write_bytes(train_tokenizer(texts, VOCAB_SIZE, character_coverage=CHARACTER_COVERAGE))
-    tokenizer = Tokenizer.from_bytes(tokenizer_file.read_bytes())
-    if not stream_file.exists():
-        half = stream_file.with_suffix(".partial.npy")
-        np.save(half, pack(examples(found, tokenizer), tokenizer.bos_id, VOCAB_SIZE))
-        half.rename(stream_file)
-    return tokenizer, np.load(stream_file, mmap_mode="r")
+        files[0].write_bytes(train_tokenizer(texts, VOCAB_SIZE, character_coverage=CHARACTER_COVERAGE))
+    tokenizer = Tokenizer.from_bytes(files[0].read_bytes())
+    held_out = (plain_example(d.text, tokenizer) for d in found if d.split == "heldout")
+    for file, texts in ((files[1], examples(found, tokenizer)), (files[2], held_out)):
+        if not file.exists():
+            half = file.with_suffix(".partial.npy")
+            np.save(half, pack(texts, tokenizer.bos_id, VOCAB_SIZE))
+            half.rename(file)
+    return tokenizer, np.load(files[1], mmap_mode="r"), np.load(files[2], mmap_mode="r")
 
 
-def rounded(weights: Decoder) -> Decoder:
-    """The weights in bfloat16, as they are shipped."""
+def read(corpus: Path | None, out: Path) -> Corpus:
+    """What the run reads, and what it is examined on."""
+    tokenizer, stream, held_out = prepare(corpus, out)
+    enough = len(held_out) > 2 * run(accelerator=False).stages[-1].length
+    return Corpus(
+        Rows(stream, tokenizer.bos_id, seed=0), tokenizer, Rows(held_out, tokenizer.bos_id, seed=0) if enough else None
+    )
 
-    def round_one(weight: jax.Array) -> jax.Array:
-        return weight.astype(jnp.bfloat16)
 
-    return jax.tree.map(round_one, weights)
+def pretraining(corpus: Path | None = None, accelerator: bool | None = None) -> Pretraining:
+    """The recipe.
 
-
-def keep_memory() -> None:
-    """Start anew with an allocator that keeps its memory, in large pages: a fifth faster under glibc.
-
-    A step's temporaries come and go by tens of megabytes; by default each comes as fresh pages.
+    Args:
+      corpus: a folder of text files or JSON lines; only the standard library unless given.
+      accelerator: whether to take the longer run; as this machine has one unless given.
     """
-    wanted = {
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-        "MALLOC_TOP_PAD_": str(1 << 30),
-    }
-    if sys.platform == "linux" and not wanted.items() <= os.environ.items():
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **wanted})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of text files or JSON lines")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the run; resumed if it exists")
-    arguments = parser.parse_args()
-    recipe = run(accelerator=jax.default_backend() != "cpu")
-    tokenizer, stream = prepare(arguments.corpus, arguments.out)
-    weights = train(recipe, Rows(stream, tokenizer.bos_id, recipe.seed), arguments.out)
-    save_checkpoint(arguments.out / "model", recipe.model, rounded(weights), tokenizer, overwrite=True)
-
-
-if __name__ == "__main__":
-    keep_memory()
-    main()
+    accelerator = jax.default_backend() != "cpu" if accelerator is None else accelerator
+    return Pretraining(run(accelerator), lambda _, out: read(corpus, out))

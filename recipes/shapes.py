@@ -25,11 +25,13 @@ from gemwright.models.gemma import gemma1
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.text.picture_prompt import format_picture_prompt
 from gemwright.text.tokenizer import Tokenizer
-from gemwright.training.loop import Report, groups, progress_bar, restore, save, trim
+from gemwright.training.loop import next_group
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.pictures import PictureBatch, make_picture_steps
-from gemwright.training.run import Run, Stage
+from gemwright.training.report import Report, trim
+from gemwright.training.run import Optimizer, Run, Stage
 from gemwright.training.step import State
+from gemwright.training.store import Store
 from recipes.shapes_answers import LENGTH, Answered, ask, draw_answers, draw_learning, tokenizer, write_report
 from recipes.shapes_data import CAPTION, KINDS, SPLITS, Example, Split, examples, pixels
 
@@ -61,36 +63,43 @@ def model() -> Config:
 
 
 def run(steps: int) -> Run:
-    return Run(model().decoder, (Stage(steps, LENGTH),), ROWS * LENGTH, peak_rate=4e-3, warmup=60, weight_decay=0.02)
+    optimizer = Optimizer(lr=4e-3, warmup=60, weight_decay=0.02)
+    return Run(model().decoder, (Stage(steps, LENGTH),), ROWS * LENGTH, optimizer)
 
 
 def train(steps: int, folder: Path) -> PaliGemma:
     """Train, or go on training where `folder` left off, and return the weights.
 
-    `folder` receives `state.safetensors`, `losses.jsonl` (a line a step), and `shares.jsonl`: every `SAVE_EVERY` steps
-    the shares of answers right to the letter.
+    `folder` receives `checkpoints`, `losses.jsonl` (a line a step), and `shares.jsonl`: every `SAVE_EVERY` steps the
+    shares of answers right to the letter.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, words, recipe = model(), tokenizer(), run(steps)
     optimizer = make_optimizer(recipe, PaliGemma.specs(config))
     fresh: Any = initialise(PaliGemma.specs(config), recipe.seed)
-    state = restore(State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), folder / "state.safetensors")
+    state, store = State(fresh, optimizer.init(fresh), jnp.zeros((), jnp.int32)), Store(folder)
+    if saved := store.steps():
+        state = store.restore(saved[-1], state)
     advance, first = make_picture_steps(config, optimizer), int(state.step)
-    trim(folder / "losses.jsonl", first)
     trim(folder / "shares.jsonl", -(-first // SAVE_EVERY))  # the last steps, too, are followed by a look
-    with progress_bar() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
-        report = Report(log, progress, ROWS * LENGTH, first, steps)
-        for numbers in groups(recipe, first, steps, BURST, SAVE_EVERY):
-            weights: Any = state.weights
-            weights, inner, losses = advance(weights, state.optimizer, batches(numbers, steps, words, config))
-            state = State(weights, inner, state.step + len(numbers))
-            report.begun(numbers, losses)
-            if numbers.stop % SAVE_EVERY == 0 or numbers.stop == steps:
+    with Report(folder, ROWS * LENGTH, steps) as report:
+        report.go_back(first)
+        while first < steps:
+            numbers = next_group(recipe, first, steps, BURST, lambda step: step % SAVE_EVERY == 0)
+            state, measures = advance(state, batches(numbers, steps, words, config))
+            report.begun(numbers, measures)
+            first = numbers.stop
+            if first % SAVE_EVERY == 0 or first == steps:
                 report.finish()
-                note_shares(weights, config, numbers.stop, folder / "shares.jsonl")
-                save(state, folder / "state.safetensors")
-    trained: Any = state.weights
-    return trained
+                note_shares(_seeing(state), config, first, folder / "shares.jsonl")
+                store.save(first, state, {})
+    store.close()
+    return _seeing(state)
+
+
+def _seeing(state: State) -> PaliGemma:
+    weights: Any = state.weights
+    return weights
 
 
 def batches(numbers: range, steps: int, words: Tokenizer, config: Config) -> PictureBatch:

@@ -18,7 +18,7 @@ from gemwright.inference.session import Session
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.text.picture_prompt import format_picture_prompt
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
-from gemwright.training.loop import read_losses
+from gemwright.training.report import read_losses
 from recipes.shapes_data import KINDS, SPLITS, Example, Split, examples, pixels
 
 LENGTH = 22

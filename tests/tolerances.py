@@ -16,3 +16,7 @@ BFLOAT16 = 2.0**-8
 CACHE_8_BITS = 0.03
 """Attention over a cache of 8 bits against one of float32: of the largest value. A code is off by 0.4% of its head's
 largest value at most, in the keys and in the values."""
+
+AFTER_STEPS = 1e-4
+"""Losses and weights after some steps of training whose sums were taken in another order: absolute. Muon divides by
+singular values, the smallest of which are noise."""

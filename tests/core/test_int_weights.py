@@ -99,7 +99,7 @@ def test_a_sharded_model_of_few_bits_computes_the_same() -> None:
     dense = initialise(specs, 0)
     weights = map_specs(lambda _, spec, w: to_int(w, spec, 4) if w.ndim > 1 else w, specs, dense)
     declared = map_specs(lambda _, spec: IntWeight.specs(spec, 4, jnp.float32) if len(spec.shape) > 1 else spec, specs)
-    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh((2,), ("tensor",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(weights, shardings(declared, mesh))
     tokens = jnp.arange(8)[None]
 

@@ -18,7 +18,7 @@ from gemwright.models.gemma import PRESETS, Config, Gemma, gemma2
 from tests.checkpoints.conftest import GRIFFIN, assert_same, logits, sharp_weights
 from tests.tolerances import SAME
 
-POD = AbstractMesh((2, 4), ("data", "model"))
+POD = AbstractMesh((2, 4), ("fsdp", "tensor"))
 
 
 def parts(spec: Spec, mesh: Any = POD, rules: Any = TENSOR_PARALLEL) -> tuple[Any, ...]:
@@ -28,17 +28,17 @@ def parts(spec: Spec, mesh: Any = POD, rules: Any = TENSOR_PARALLEL) -> tuple[An
 def test_heads_width_and_vocabulary_go_over_the_model_axis() -> None:
     specs = Gemma.specs(PRESETS["gemma2-9b"])
     layer = specs.layers[0]
-    assert parts(specs.embedding) == ("model", None)
-    assert parts(layer.attention.query) == ("model", None, None)
-    assert parts(layer.attention.output) == (None, "model", None)
-    assert parts(layer.mlp.down) == (None, "model")
+    assert parts(specs.embedding) == ("tensor", None)
+    assert parts(layer.attention.query) == ("tensor", None, None)
+    assert parts(layer.attention.output) == (None, "tensor", None)
+    assert parts(layer.mlp.down) == (None, "tensor")
     assert parts(specs.final_norm) == (None,)
 
 
 def test_a_size_that_does_not_divide_stays_whole() -> None:
     one_key_head = Gemma.specs(PRESETS["gemma-2b"]).layers[0].attention.key
     assert parts(one_key_head) == (None, None, None)
-    assert parts(one_key_head, AbstractMesh((2, 1), ("data", "model"))) == ("model", None, None)
+    assert parts(one_key_head, AbstractMesh((2, 1), ("data", "tensor"))) == ("tensor", None, None)
 
 
 def test_a_mesh_without_the_axis_changes_nothing() -> None:
@@ -46,11 +46,11 @@ def test_a_mesh_without_the_axis_changes_nothing() -> None:
 
 
 def test_full_sharding_spreads_the_width_over_the_data_axis_too() -> None:
-    assert parts(Spec((8, 8), ("mlp", "embed")), rules=FULLY_SHARDED) == ("model", "data")
+    assert parts(Spec((8, 8), ("mlp", "embed")), rules=FULLY_SHARDED) == ("tensor", "fsdp")
 
 
 def test_one_mesh_axis_is_used_once_a_weight() -> None:
-    assert parts(Spec((8, 8), ("mlp", "vocab"))) == ("model", None)
+    assert parts(Spec((8, 8), ("mlp", "vocab"))) == ("tensor", None)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -74,7 +74,7 @@ several = pytest.mark.skipif(jax.device_count() < 2, reason="needs XLA_FLAGS=--x
 
 
 def mesh(data: int, model: int) -> Mesh:
-    return Mesh(np.array(jax.devices()[: data * model]).reshape(data, model), ("data", "model"))
+    return Mesh(np.array(jax.devices()[: data * model]).reshape(data, model), ("fsdp", "tensor"))
 
 
 @several

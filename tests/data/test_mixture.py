@@ -13,13 +13,13 @@ from gemwright.data.packing import Rows
 BOS = 1
 
 
-def mixture(*stages: MixtureStage, rows: int = 4) -> Mixture:
+def mixture(*stages: MixtureStage) -> Mixture:
     streams = {"books": 100, "code": 1000, "web": 10_000}
     sources = {
         name: Rows(np.arange(begin, begin + 8 * 50 + 1).astype(np.uint16), BOS, seed)
         for seed, (name, begin) in enumerate(streams.items())
     }
-    return Mixture(sources, stages, rows, length=8)
+    return Mixture(sources, stages)
 
 
 weights = st.dictionaries(st.sampled_from(["books", "code", "web"]), st.floats(0.01, 10), min_size=1)
@@ -30,8 +30,8 @@ weights = st.dictionaries(st.sampled_from(["books", "code", "web"]), st.floats(0
 def test_rows_come_in_the_proportions_of_their_stage_and_each_source_in_turn(
     first: dict[str, float], second: dict[str, float], steps: int, rows: int
 ) -> None:
-    mixed = mixture(MixtureStage(steps, first), MixtureStage(1, second), rows=rows)
-    places = [place for step in range(steps + 30) for place in mixed.places(step)]
+    mixed = mixture(MixtureStage(steps, first), MixtureStage(1, second))
+    places = [place for step in range(steps + 30) for place in mixed.places(step, rows)]
     for part, shares in ((places[: steps * rows], first), (places[steps * rows :], second)):
         counts = Counter(source for source, _ in part)
         for name in ("books", "code", "web"):
@@ -44,17 +44,23 @@ def test_rows_come_in_the_proportions_of_their_stage_and_each_source_in_turn(
 
 def test_a_steps_batch_holds_the_rows_of_its_places() -> None:
     mixed = mixture(MixtureStage(3, {"books": 3, "web": 1}), MixtureStage(1, {"code": 1}))
-    for step in (0, 2, 3, 20):
-        batch = mixed.batch(step)
-        for row, (source, number) in zip(np.asarray(batch.inputs), mixed.places(step), strict=True):
+    for step in (0, 20, 3, 2):  # whatever was asked for before
+        batch = mixed.batch(step, 4, 8)
+        for row, (source, number) in zip(np.asarray(batch.inputs), mixed.places(step, 4), strict=True):
             assert row.tolist() == mixed.sources[source].row(number, 8)[:-1].tolist()
-    assert {source for source, _ in mixed.places(3)} == {"code"}
+    assert {source for source, _ in mixed.places(3, 4)} == {"code"}
+
+
+def test_longer_rows_go_on_at_the_same_share_of_each_source() -> None:
+    mixed = mixture(MixtureStage(5, {"books": 1}), MixtureStage(5, {"books": 1, "web": 3}))
+    short, long = mixed.epochs(10, 8, 8), mixed.epochs(10, 2, 32)
+    assert all(abs(short[name] - long[name]) <= 32 / 401 for name in short)
 
 
 def test_epochs_say_how_often_each_source_was_read() -> None:
     mixed = mixture(MixtureStage(50, {"books": 1, "web": 1}), MixtureStage(1, {"code": 1}))
-    assert mixed.epochs(0) == {"books": 0, "code": 0, "web": 0}
-    done = mixed.epochs(100)
+    assert mixed.epochs(0, 4, 8) == {"books": 0, "code": 0, "web": 0}
+    done = mixed.epochs(100, 4, 8)
     assert done["books"] == pytest.approx(100 * 8 / 401, abs=0.1)
     assert done["code"] == pytest.approx(200 * 8 / 401, abs=0.1)
 

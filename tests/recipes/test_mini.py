@@ -15,7 +15,8 @@ from gemwright.data.documents import Document
 from gemwright.model import load
 from gemwright.models.gemma import gemma1
 from gemwright.text.tokenizer import Tokenizer
-from gemwright.training.run import Run, Stage
+from gemwright.training.pretrain import pretrain
+from gemwright.training.run import Optimizer, Run, Stage
 from recipes import mini
 
 like_a_property = settings(derandomize=True, deadline=None, max_examples=200)
@@ -80,15 +81,14 @@ def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for module in (argparse, textwrap, inspect, json):
         (corpus / f"{module.__name__}.py").write_text(inspect.getsource(module), encoding="utf-8")
     sizes = {"embed_dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8, "mlp_dim": 32}
-    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, warmup=1)
+    small = Run(gemma1(vocab_size=700, max_positions=64, **sizes), (Stage(3, 32),), 64, Optimizer(warmup=1))
     monkeypatch.setattr(mini, "VOCAB_SIZE", 700)
     monkeypatch.setattr(mini, "run", lambda accelerator: small)
     monkeypatch.setattr(mini, "documents", lambda folder: list(mini.read_folder(folder)))
-    monkeypatch.setattr("sys.argv", ["mini", "--corpus", str(corpus), "--out", str(tmp_path / "out")])
-    mini.main()
-    model = load(tmp_path / "out" / "model")
+    recipe = mini.pretraining(corpus)
+    model = load(pretrain(recipe, tmp_path / "out"))
     assert model.config == small.model
     assert isinstance(model.generate("def", 4), str)
     before = (tmp_path / "out" / "stream.npy").stat().st_mtime_ns
-    mini.main()  # again: nothing is left to do, nothing is made anew
+    pretrain(recipe, tmp_path / "out")  # again: nothing is left to do, nothing is made anew
     assert (tmp_path / "out" / "stream.npy").stat().st_mtime_ns == before

@@ -8,20 +8,25 @@ import optax
 import pytest
 
 from gemwright.core.module import initialise, named_leaves
+from gemwright.core.sharding import MeshShape, make_mesh
 from gemwright.data.packing import Batch, Rows, pack, rows_to_batch
 from gemwright.models import griffin
 from gemwright.models.gemma import Config, Gemma, gemma1, gemma2
-from gemwright.training.loop import groups, read_losses, train
-from gemwright.training.optimizer import make_optimizer
-from gemwright.training.run import Run, Stage
-from gemwright.training.step import State, make_step, token_losses
+from gemwright.training.loop import Interrupted, next_group, train
+from gemwright.training.report import read_losses
+from gemwright.training.run import Optimizer, Run, Stage
+from gemwright.training.step import fresh_state, make_steps, token_losses
+from tests.tolerances import AFTER_STEPS
 
 BOS, VOCAB = 2, 40
 SIZES = {"vocab_size": VOCAB, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
 RUN = Run(
-    model=gemma1(num_kv_heads=1, **SIZES), stages=(Stage(12, 16),), tokens_per_step=64, warmup=2,
-    peak_rate=2e-2,
-)  # fmt: skip
+    model=gemma1(num_kv_heads=1, **SIZES),
+    stages=(Stage(12, 16),),
+    tokens_per_step=64,
+    optimizer=Optimizer(lr=2e-2, warmup=2),
+    mesh=MeshShape(fsdp=2),
+)
 
 
 def stream() -> np.ndarray:
@@ -64,7 +69,6 @@ def test_a_run_that_was_interrupted_ends_bit_by_bit_the_same(whole: tuple[Gemma,
     train(RUN, DATA, tmp_path, until=5)
     with (tmp_path / "losses.jsonl").open("a") as log:
         log.write('{"step": 5, "loss": 99}\n')  # of a step that was done, but killed before it was saved
-    (tmp_path / "state.partial").write_bytes(b"half a file")
     resumed = train(RUN, DATA, tmp_path, save_every=2)
     for name, weight in named_leaves(whole[0]).items():
         np.testing.assert_array_equal(np.asarray(named_leaves(resumed)[name]), np.asarray(weight), err_msg=name)
@@ -79,8 +83,37 @@ def test_a_finished_run_is_left_as_it_is(whole: tuple[Gemma, Path]) -> None:
 
 def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
     other = replace(RUN, model=gemma1(num_kv_heads=2, **SIZES))
-    with pytest.raises(ValueError, match="state of another run"):
+    with pytest.raises(ValueError, match=r"state of another run: begun with model.num_kv_heads = 1, now it is 2"):
         train(other, DATA, whole[1])
+
+
+def test_a_state_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="state of an older version"):
+        train(RUN, DATA, tmp_path)
+
+
+def test_a_run_goes_on_over_another_mesh(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
+    train(RUN, DATA, tmp_path, until=5)
+    resumed = train(replace(RUN, mesh=MeshShape(fsdp=1, tensor=2)), DATA, tmp_path)
+    assert tuple(resumed.embedding.sharding.spec) == ("tensor", "fsdp")
+    for name, weight in named_leaves(whole[0]).items():
+        found = np.asarray(named_leaves(resumed)[name])
+        np.testing.assert_allclose(found, np.asarray(weight), rtol=0, atol=AFTER_STEPS, err_msg=name)
+
+
+def test_asked_to_stop_it_saves_and_goes_on_as_if_never_stopped(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted, match="after step 3 of 12"):
+        train(RUN, DATA, tmp_path, stop=lambda: next(asked))
+    resumed = train(RUN, DATA, tmp_path)
+    assert jax.tree.all(jax.tree.map(np.array_equal, resumed, whole[0]))
+    assert read_losses(tmp_path) == read_losses(whole[1])
+
+
+def test_rows_that_devices_cannot_share_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a multiple of 32"):
+        train(replace(RUN, tokens_per_step=48), DATA, tmp_path)
 
 
 def test_steps_of_one_program_are_those_of_many(whole: tuple[Gemma, Path], tmp_path: Path) -> None:
@@ -91,25 +124,12 @@ def test_steps_of_one_program_are_those_of_many(whole: tuple[Gemma, Path], tmp_p
 
 
 def test_programs_end_where_rows_grow_and_where_states_are_saved() -> None:
-    run = replace(RUN, stages=(Stage(7, 8), Stage(6, 16)))
-    found = [(steps.start, steps.stop) for steps in groups(run, 1, 13, burst=4, save_every=5)]
+    run, step, found = replace(RUN, stages=(Stage(7, 8), Stage(6, 16))), 1, list[tuple[int, int]]()
+    while step < 13:
+        steps = next_group(run, step, last=13, burst=4, is_border=lambda step: step % 5 == 0)
+        found.append((steps.start, steps.stop))
+        step = steps.stop
     assert found == [(1, 5), (5, 7), (7, 10), (10, 13)]
-
-
-def test_two_devices_take_the_steps_of_one() -> None:
-    assert len(jax.devices()) > 1
-    specs, batch = Gemma.specs(RUN.model), DATA.batch(0, 4, 16)
-    optimizer = make_optimizer(RUN, specs)
-    results: list[tuple[Gemma, float]] = []
-    for devices in (jax.devices()[:1], jax.devices()[:2]):
-        weights, step = initialise(specs, 0), make_step(RUN.model, optimizer, 4, devices)
-        state = State(weights, optimizer.init(weights), jnp.zeros((), jnp.int32))
-        for _ in range(3):
-            state, loss = step(state, batch)
-        results.append((state.weights, float(loss)))
-    assert results[0][1] == pytest.approx(results[1][1], abs=1e-5)
-    for one, two in zip(*(jax.tree.leaves(weights) for weights, _ in results), strict=True):
-        np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=0, atol=1e-4)
 
 
 def test_a_step_differentiates_the_mean_over_all_counted_targets() -> None:
@@ -118,13 +138,13 @@ def test_a_step_differentiates_the_mean_over_all_counted_targets() -> None:
     row = [BOS, 5, 6, 7, 8, 9, BOS, 10, BOS]
     batch = rows_to_batch(np.array([row, [BOS, 5, BOS, 6, BOS, 7, BOS, 9, 3]], np.int32), BOS)
     specs = Gemma.specs(model)
-    sgd = optax.sgd(1.0)
+    sgd, mesh = optax.sgd(1.0), make_mesh(MeshShape(fsdp=2))
     weights = initialise(specs, 2)
     expected = jax.grad(mean_loss)(weights, batch, model)
-    state = State(weights, sgd.init(weights), jnp.zeros((), jnp.int32))
-    after, _ = make_step(model, sgd, 2)(jax.tree.map(jnp.copy, state), batch)
+    stacked = jax.tree.map(lambda part: part[None], batch)
+    after, _ = make_steps(model, sgd, mesh)(fresh_state(weights, specs, sgd, mesh), stacked)
     for old, new, slope in zip(*map(jax.tree.leaves, (weights, after.weights, expected)), strict=True):
-        np.testing.assert_allclose(np.asarray(old - new), np.asarray(slope), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(old) - np.asarray(new), np.asarray(slope), rtol=0, atol=1e-5)
 
 
 def test_the_losses_are_cross_entropies() -> None:

@@ -1,6 +1,7 @@
 """The loss of answers is the oracle's; prompts and padding are not learned; a step lowers it."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from gemwright.core.module import initialise, named_leaves
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.training.optimizer import is_matrix
 from gemwright.training.pictures import PictureBatch, answer_loss, make_picture_steps
+from gemwright.training.step import State
 from tests.parity.pictures.cases import LENGTHS, PAIRS, PROMPTS, Pair, pair_weights, pixels_of, tokens_of
 from tests.parity.pictures.stored import stored
 from tests.tolerances import LOGITS, SAME
@@ -47,15 +49,16 @@ def test_steps_learn_answers_by_heart_and_move_every_weight() -> None:
     vision, decoder = (dataclasses.replace(half, num_layers=1) for half in (pair.config.vision, pair.config.decoder))
     config, optimizer = Config(vision, decoder), optax.adam(1e-2)
     first = initialise(PaliGemma.specs(config), seed=0)
-    weights, steps = jax.tree.map(jnp.copy, first), make_picture_steps(config, optimizer)
-    state, losses = optimizer.init(weights), []
+    begun: Any = jax.tree.map(jnp.copy, first)
+    state, steps = State(begun, optimizer.init(begun), jnp.zeros((), jnp.int32)), make_picture_steps(config, optimizer)
+    losses: list[float] = []
     twenty = jax.tree.map(lambda part: jnp.stack([part] * 20), batch_of(pair))
     for _ in range(3):
-        weights, state, found = steps(weights, state, twenty)
-        losses += found.tolist()
+        state, found = steps(state, twenty)
+        losses += found.loss.tolist()
     assert losses[0] > 3
     assert losses[-1] < 0.5
-    after = named_leaves(weights)
+    after = named_leaves(state.weights)
     still = {name for name, value in named_leaves(first).items() if float(jnp.abs(value - after[name]).max()) < 1e-3}
     assert still <= {"vision.layers.0.attention.key_bias"}  # it moves all scores of a query alike
 

@@ -16,6 +16,7 @@ from gemwright.cli.embed import embed
 from gemwright.cli.generate import generate
 from gemwright.cli.merge import merge
 from gemwright.cli.models import models
+from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
 from gemwright.cli.reward import reward
 from gemwright.cli.rlhf import rlhf
@@ -45,7 +46,9 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (chat, generate, embed, shield, models, summary, convert, quantize, sft, reward, dpo, rlhf, merge, bench):
+for verb in (
+    chat, generate, embed, shield, models, summary, convert, quantize, pretrain, sft, reward, dpo, rlhf, merge, bench,
+):  # fmt: skip
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

@@ -4,7 +4,7 @@ The batch of a step is a function of the step alone, as with `Rows`: a resumed r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from gemwright.data.packing import Batch, Rows, rows_to_batch
 
 _GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction, of 2**64: its multiples spread as evenly as can be
+_BLOCK = 4096  # steps that are counted at once
+
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,17 @@ class MixtureStage:
 class Mixture:
     """Rows of sources in the proportions of the stages, every source in an order of its own.
 
+    A step's place in a source is counted as if all steps before had as many rows as this one. So where rows grow
+    longer while a step's tokens stay as many, reading goes on at about the same share of the source.
+
     Attributes:
       sources: a stream each, by name.
       stages: one after the other; the last one goes on for ever.
-      rows: rows of a step's batch.
-      length: tokens of a row.
     """
 
     sources: Mapping[str, Rows]
     stages: tuple[MixtureStage, ...]
-    rows: int
-    length: int
+    _counted: dict[int, tuple[int, Counts]] = field(default_factory=dict[int, tuple[int, Counts]], compare=False)
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -55,30 +58,29 @@ class Mixture:
         if not self.stages:
             raise ValueError("expected at least one stage")
 
-    def batch(self, step: int) -> Batch:
-        """The rows of one step."""
-        return rows_to_batch(np.stack([self._row(*place) for place in self.places(step)]), self._bos)
+    def batch(self, step: int, rows: int, length: int) -> Batch:
+        """The rows of one step, each of `length` tokens.
 
-    def places(self, step: int) -> list[tuple[str, int]]:
+        Raises:
+          ValueError: if a source does not fill a row.
+        """
+        found = [self.sources[source].row(number, length) for source, number in self.places(step, rows)]
+        return rows_to_batch(np.stack(found), self.sources[self.names[0]].bos)
+
+    def places(self, step: int, rows: int) -> list[tuple[str, int]]:
         """For each row of a step its source, and which of the source's rows it is, counted over epochs."""
-        stage, first = self._stage_of(step)
-        begin = step * self.rows
-        before = dict(self._read_before[stage])
-        chosen = self._chosen(stage, np.arange(first * self.rows, begin + self.rows))
-        counts = np.bincount(chosen[: begin - first * self.rows], minlength=len(self.names))
+        counts = self._before(step, rows).copy()
         places: list[tuple[str, int]] = []
-        for source in chosen[begin - first * self.rows :].tolist():
-            places.append((self.names[source], before[self.names[source]] + int(counts[source])))
+        for source in self._chosen(step, np.arange(step * rows, (step + 1) * rows)).tolist():
+            places.append((self.names[source], int(counts[source])))
             counts[source] += 1
         return places
 
-    def epochs(self, steps: int) -> dict[str, float]:
+    def epochs(self, steps: int, rows: int, length: int) -> dict[str, float]:
         """How often each source has been read after so many steps."""
-        stage, first = self._stage_of(steps)
-        chosen = self._chosen(stage, np.arange(first * self.rows, steps * self.rows))
-        counts = np.bincount(chosen, minlength=len(self.names))
+        counts = self._before(steps, rows).tolist()
         return {
-            name: (self._read_before[stage][name] + int(count)) * self.length / len(self.sources[name].stream)
+            name: count * length / len(self.sources[name].stream)
             for name, count in zip(self.names, counts, strict=True)
         }
 
@@ -86,37 +88,30 @@ class Mixture:
     def names(self) -> list[str]:
         return sorted(self.sources)
 
-    @property
-    def _bos(self) -> int:
-        return self.sources[self.names[0]].bos
+    def _before(self, step: int, rows: int) -> Counts:
+        """Rows of each source in the steps before; counted on from the step that was asked for last."""
+        done, counts = self._counted.get(rows, (0, np.zeros(len(self.names), np.int64)))
+        if done > step:
+            done, counts = 0, np.zeros_like(counts)
+        while done < step:
+            end = min(step, done + _BLOCK, self._stage_end(done))
+            chosen = self._chosen(done, np.arange(done * rows, end * rows))
+            done, counts = end, counts + np.bincount(chosen, minlength=len(self.names))
+        self._counted[rows] = (done, counts)
+        return counts
 
-    def _row(self, source: str, number: int) -> npt.NDArray[np.uint32]:
-        return self.sources[source].row(number, self.length)
-
-    def _chosen(self, stage: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The source of each row: where the golden ratio's next multiple falls among the weights."""
-        weights = np.array([self.stages[stage].weights.get(name, 0.0) for name in self.names])
+    def _chosen(self, step: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The source of each row of a step's stage: where the golden ratio's next multiple falls among the weights."""
+        stage = next((one for one, end in zip(self.stages, self._ends, strict=True) if step < end), self.stages[-1])
+        weights = np.array([stage.weights.get(name, 0.0) for name in self.names])
         edges = np.cumsum(weights) / weights.sum()
         at = (rows.astype(np.uint64) * np.uint64(_GOLDEN)).astype(np.float64) / 2**64
         last = int(np.flatnonzero(weights)[-1])
         return np.minimum(np.searchsorted(edges, at, side="right"), last)
 
-    def _stage_of(self, step: int) -> tuple[int, int]:
-        """A step's stage and that stage's first step."""
-        first = 0
-        for number, stage in enumerate(self.stages[:-1]):
-            if step < first + stage.steps:
-                return number, first
-            first += stage.steps
-        return len(self.stages) - 1, first
+    def _stage_end(self, step: int) -> int:
+        return next((end for end in self._ends[:-1] if step < end), step + _BLOCK)
 
     @cached_property
-    def _read_before(self) -> list[dict[str, int]]:
-        """Rows of each source that the stages before each stage read."""
-        totals, first = [dict.fromkeys(self.names, 0)], 0
-        for number, stage in enumerate(self.stages[:-1]):
-            rows = np.arange(first * self.rows, (first + stage.steps) * self.rows)
-            counts = np.bincount(self._chosen(number, rows), minlength=len(self.names))
-            totals.append({name: totals[-1][name] + int(n) for name, n in zip(self.names, counts, strict=True)})
-            first += stage.steps
-        return totals
+    def _ends(self) -> list[int]:
+        return np.cumsum([stage.steps for stage in self.stages]).tolist()

@@ -18,6 +18,19 @@ Tokens = np.ndarray[Any, Any]
 
 
 @module
+class Soft:
+    """What a teacher gives each target's place.
+
+    Attributes:
+      tokens: (..., k) int32, the likeliest.
+      shares: (..., k) float32, their probabilities; the rest up to 1 is not learned.
+    """
+
+    tokens: jax.Array
+    shares: jax.Array
+
+
+@module
 class Batch:
     """Rows of packed documents, each (rows, length) int32.
 
@@ -27,6 +40,7 @@ class Batch:
       positions: position of each token in its document's part of the row.
       segments: number of the document in the row; documents do not see each other.
       weights: 1 where the target belongs to the same document, else 0.
+      soft: what is learned in place of the targets, if anything.
     """
 
     inputs: jax.Array
@@ -34,6 +48,7 @@ class Batch:
     positions: jax.Array
     segments: jax.Array
     weights: jax.Array
+    soft: Soft | None = None
 
 
 def pack(documents: Iterable[list[int]], bos: int, vocab_size: int) -> Tokens:

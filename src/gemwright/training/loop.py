@@ -1,48 +1,52 @@
-"""The loop: steps, progress, checkpoints, a loss curve. Interrupted, it resumes where it was."""
+"""The loop: steps, progress, checkpoints. Interrupted or killed, it resumes where it was, bit by bit."""
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.numpy import load_file, save_file
+from jax.sharding import Mesh
 
-from gemwright.core.module import initialise
+from gemwright.core.module import abstract, drawn, map_specs
+from gemwright.core.sharding import BATCHES, FULLY_SHARDED, make_mesh, place, sharding_of
 from gemwright.core.trainable import join, specs_like, split
+from gemwright.data.ahead import Data
 from gemwright.data.packing import Batch
 from gemwright.models.family import Decoder, specs_of
+from gemwright.training.effort import step_flops
+from gemwright.training.guard import trouble
+from gemwright.training.members import Members
 from gemwright.training.optimizer import make_optimizer
+from gemwright.training.replay import Replay
+from gemwright.training.report import Report, plot_losses
 from gemwright.training.run import Run
-from gemwright.training.step import State, make_burst, make_step
+from gemwright.training.settings import check_same, deciding
+from gemwright.training.step import State, Steps, fresh_state, make_steps
+from gemwright.training.store import Store
 
 BURST = 50
 """Steps of one program on an accelerator."""
-
-
-class Data(Protocol):
-    """Batches by their number: the same for the same number, whatever came before."""
-
-    def batch(self, step: int, rows: int, length: int) -> Batch: ...
 
 
 class Interrupted(Exception):
     """Asked to stop, and all is saved."""
 
 
-class NotFinite(ValueError):
-    """The loss of a step is no number; the state saved last is from before it."""
+class Diverged(ValueError):
+    """Losses stay no numbers, or spike, however often the run goes back; the state saved last is from before.
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"step {step}: the loss is {loss}, expected a number")
-        self.step = step
+    Attributes:
+      batch: the number of the last batch that was read.
+    """
+
+    def __init__(self, message: str, batch: int) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 def train(
@@ -56,170 +60,246 @@ def train(
     until: int | None = None,
     burst: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    peak: float | None = None,
+    members: Members | None = None,
 ) -> Decoder:
-    """Train, or go on training where `folder` left off, and return the weights.
+    """Train, or go on training where `folder` left off, and return the weights, spread over the run's mesh.
+
+    Every process of a run calls this with the same arguments; the folder is one that all of them see.
 
     Args:
       run: the recipe.
       data: the text, in rows of the lengths that the stages ask for.
-      folder: receives `state.safetensors` (what is trained and its optimizer; replaced every `save_every` steps and
-        at the end), `losses.jsonl` (a line a step) and `loss.png`.
+      folder: receives `checkpoints` (what is trained, its optimizer and the place in the data; every `save_every` steps
+        and at the end), `losses.jsonl` (a line a step) and `loss.png`.
       weights: to begin with, adapted or not; drawn by the run's seed unless given.
       is_trained: by the name of a leaf, whether it is trained; all are unless given.
       until: stop after this step instead of at the run's end.
-      burst: steps of one program; by default 1 on a CPU, whose cores share them, and `BURST` on an accelerator.
-      stop: asked after each program; once it says so, the state is saved.
+      burst: steps of one program; by default 1 on a CPU, and `BURST` on an accelerator.
+      peak: operations a second that the machine can do, to show the share that is done.
+      stop: asked after each program; once it says so in any process, the state is saved.
+      members: the processes of a supervised run, which go on from each other's memory where one was lost.
 
     Raises:
-      ValueError: if the folder holds the state of another run.
-      NotFinite: if a loss is no number.
+      ValueError: if the folder holds the state of another run, or the mesh does not fit devices or rows.
+      Diverged: as `Guard` says.
       Interrupted: after `stop`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    specs = specs_of(run.model)
-    trained, frozen = initialise(specs, run.seed) if weights is None else weights, None
-    if is_trained is not None:
-        trained, frozen = split(trained, is_trained)
-    trained = jax.tree.map(jnp.copy, trained)  # steps give up what they are given; a caller's arrays stay
-    optimizer = make_optimizer(run, specs_like(specs, trained))
-    state = State(trained, optimizer.init(trained), jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
-    state = restore(state, folder / "state.safetensors")
-    burst = burst or (1 if jax.default_backend() == "cpu" else BURST)
-    steps_function = _steps_function(run, optimizer, burst, frozen)
-    first, last = int(state.step), min(run.steps, until or run.steps)
-    trim(folder / "losses.jsonl", first)
-    with progress_bar() as progress, (folder / "losses.jsonl").open("a", buffering=1) as log:
-        report = Report(log, progress, run.tokens_per_step, first, last)
-        for steps in groups(run, first, last, burst, save_every):
-            state, losses = steps_function(state, _batches(run, data, steps))
-            report.begun(steps, losses)
-            stopping = stop()
-            if steps.stop % save_every == 0 or steps.stop == last or stopping:
-                report.finish()
-                save(state, folder / "state.safetensors")
-            if stopping and steps.stop < last:
-                raise Interrupted(f"stopped after step {steps.stop} of {run.steps}")
-    plot_losses(folder)
-    return state.weights if frozen is None else join(state.weights, frozen)
+    task = begin(run, weights, is_trained)
+    last = min(run.steps, until or run.steps)
+    report = Report(folder, run.tokens_per_step, last, task.flops, peak, jax.process_index() == 0)
+    with _open(folder, members) as store, report:
+        loop = _Loop(run, data, task, store, report, members)
+        loop.go_to(last, burst or (1 if jax.default_backend() == "cpu" else BURST), save_every, stop)
+    if jax.process_index() == 0:
+        plot_losses(folder)
+    found = loop.state.weights
+    return found if task.frozen is None else join(found, task.frozen)
 
 
-def groups(run: Run, first: int, last: int, burst: int, save_every: int) -> Iterator[range]:
-    """Runs of at most `burst` steps whose rows are equally long, ending where a state is saved."""
-    while first < last:
-        end = min(first + burst, last, first - first % save_every + save_every)
-        end = next((step for step in range(first, end) if run.length(step) != run.length(first)), end)
-        yield range(first, end)
-        first = end
-
-
-def _steps_function(
-    run: Run, optimizer: optax.GradientTransformation, burst: int, frozen: Decoder | None
-) -> Callable[[State, Batch], tuple[State, jax.Array]]:
-    """From a state and the stacked batches of some steps to the state after them and their losses."""
-    if burst > 1:
-        return make_burst(run.model, optimizer, frozen)
-    rows = math.gcd(*(run.tokens_per_step // stage.length for stage in run.stages))
-    step = make_step(run.model, optimizer, rows, frozen=frozen)
-    return lambda state, batches: step(state, jax.tree.map(lambda part: part[0], batches))
-
-
-def _batches(run: Run, data: Data, steps: range) -> Batch:
-    length = run.length(steps.start)
-    batches = [data.batch(step, run.tokens_per_step // length, length) for step in steps]
-    return jax.tree.map(lambda *parts: np.stack(parts), *batches)
-
-
-class Report:
-    """Losses to the log and the progress bar, read once the next steps are under way: the device does not wait."""
-
-    def __init__(self, log: TextIO, progress: Progress, tokens: int, first: int, last: int) -> None:
-        self.log, self.progress, self.tokens = log, progress, tokens
-        self.task = progress.add_task("train", total=last, completed=first, loss=float("nan"), rate=0.0)
-        self.waiting: tuple[range, jax.Array] | None = None
-        self.time = time.perf_counter()
-
-    def begun(self, steps: range, losses: jax.Array) -> None:
-        """Steps were given to the device; report those before them."""
-        self.finish()
-        self.waiting = (steps, losses)
-
-    def finish(self) -> None:
-        """Report what was begun, when it is done."""
-        if self.waiting is None:
-            return
-        steps, losses = self.waiting
-        values = np.atleast_1d(np.asarray(losses)).tolist()
-        now, self.waiting = time.perf_counter(), None
-        seconds, self.time = (now - self.time) / len(steps), now
-        for number, value in zip(steps, values, strict=True):
-            if not math.isfinite(value):
-                raise NotFinite(number, value)
-            self.log.write(json.dumps({"step": number, "loss": round(value, 5), "seconds": round(seconds, 3)}) + "\n")
-        self.log.flush()
-        self.progress.update(self.task, advance=len(steps), loss=values[-1], rate=self.tokens / seconds)
-
-
-def save(state: State, path: Path) -> None:
-    """Write a state beside its place and move it there, so that a kill never leaves half a file."""
-    leaves = {str(index): np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
-    half = path.with_suffix(".partial")
-    save_file(leaves, half)
-    half.replace(path)
-
-
-def restore(fresh: State, path: Path) -> State:
-    """The state saved at `path`, or the fresh one if nothing was saved yet."""
-    if not path.exists():
-        return fresh
-    stored = load_file(path)
-    leaves, tree = jax.tree.flatten(fresh)
-    found = [stored.get(str(index)) for index in range(len(leaves))]
-    for index, (leaf, value) in enumerate(zip(leaves, found, strict=True)):
-        if value is None or value.shape != leaf.shape or len(stored) != len(leaves):
-            raise ValueError(f"{path}: state of another run (leaf {index}); expected {leaf.shape}. Use another folder.")
-    return jax.tree.unflatten(tree, [jnp.asarray(value) for value in found])
-
-
-def read_losses(folder: Path) -> list[float]:
-    """The loss of each step so far, in nats a token."""
-    with (folder / "losses.jsonl").open() as lines:
-        return [json.loads(line)["loss"] for line in lines]
-
-
-def plot_losses(folder: Path) -> None:
-    """Draw `loss.png`: every step, and a running mean."""
+@contextmanager
+def _open(folder: Path, members: Members | None) -> Generator[Store]:
+    """The checkpoints of a folder, let go of at the end."""
+    store, lost = Store(folder), False
     try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        Console(stderr=True).print("no loss plot: pip install 'gemwright\\[plot]' to get one")
-        return
-    losses = np.array(read_losses(folder))
-    width = max(1, len(losses) // 100)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(losses, linewidth=0.4, alpha=0.5, label="each step")
-    means = np.convolve(losses, np.ones(width) / width, mode="valid")
-    axes.plot(np.arange(len(means)) + width - 1, means, label=f"mean of {width} steps")
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
-    axes.legend()
-    figure.savefig(folder / "loss.png", dpi=110)
+        yield store
+    except (RuntimeError, ValueError):
+        lost = True
+        raise
+    finally:
+        if lost and members:  # what is being written would wait for the lost process
+            members.closing.append(store.close)
+        else:
+            store.close()
 
 
-def trim(log: Path, steps: int) -> None:
-    """Drop the lines of steps that were done but not saved: they are done again."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
-        log.write_text("".join(lines[:steps]))
+@dataclass
+class Task:
+    """A run made ready for this machine.
+
+    Attributes:
+      fresh: the state of no steps.
+      steps: the program.
+      frozen: what is not trained.
+      flops: that a step needs, by its number.
+    """
+
+    mesh: Mesh
+    fresh: Callable[[], State]
+    steps: Steps
+    frozen: Decoder | None
+    flops: Callable[[int], float]
 
 
-def progress_bar() -> Progress:
-    """Steps done, the loss, the speed and the time that is left, on the terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tokens/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+def begin(run: Run, weights: Decoder | None = None, is_trained: Callable[[str], bool] | None = None) -> Task:
+    """Mesh, program and first state of a run.
+
+    Raises:
+      ValueError: if the mesh does not fit the devices or the rows.
+    """
+    mesh, specs = make_mesh(run.mesh), specs_of(run.model)
+    _check_rows(run, mesh)
+    if run.compute.scan and run.model.family != "gemma":
+        raise ValueError(f"compute.scan: expected a Gemma 1, whose layers are alike, found {run.model.family}")
+    trained, frozen = (abstract(specs, jnp.dtype(jnp.float32)) if weights is None else weights), None
+    if weights is not None and is_trained is not None:
+        trained, frozen = split(trained, is_trained)
+    declared = specs_like(specs, trained)
+    optimizer: optax.GradientTransformation = make_optimizer(run, declared, mesh)
+    steps = make_steps(run.model, optimizer, mesh, run.compute, specs=declared, frozen=frozen)
+
+    def fresh() -> State:
+        begun = _drawn(specs, run.seed, mesh) if weights is None else trained
+        return fresh_state(begun, declared, optimizer, mesh)
+
+    return Task(mesh, fresh, steps, frozen, lambda step: step_flops(run, specs, run.length(step)))
+
+
+class _Loop:
+    """A run under way.
+
+    Attributes:
+      step: steps done.
+      skipped: batches that were passed over before it.
+      judged: steps whose losses were looked at.
+    """
+
+    def __init__(self, run: Run, data: Data, task: Task, store: Store, report: Report, members: Members | None) -> None:
+        self.run, self.data, self.task, self.store, self.report, self.members = run, data, task, store, report, members
+        self.rollbacks = 0
+        self.replay = Replay(task.steps, self._batches, run.guard.replay_every, run.guard.replay_steps)
+        self.state = task.fresh()
+        self.like: Any = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self.state
+        )
+        self.step, self.skipped = self._from_memory() or self._restore()
+
+    def go_to(self, last: int, burst: int, save_every: int, stop: Callable[[], bool]) -> None:
+        """Take steps up to `last`, and save."""
+
+        every = self.run.guard.memory_every if self.members else 0
+
+        def is_kept(step: int) -> bool:
+            return every > 0 and step % every == 0
+
+        def is_border(step: int) -> bool:
+            return step % save_every == 0 or is_kept(step) or self.replay.is_border(step)
+
+        while self.step < last:
+            steps = next_group(self.run, self.step, last, burst, is_border)
+            self._take(steps)
+            stopping = _agreed(stop())
+            saving = steps.stop % save_every == 0 or steps.stop == last or stopping
+            if saving or is_kept(steps.stop):
+                self.report.finish()
+            if not self._went_back():
+                self._keep(saving, is_kept(steps.stop))
+            if stopping and self.step < last:
+                raise Interrupted(f"stopped after step {self.step} of {self.run.steps}")
+
+    def _take(self, steps: range) -> None:
+        self.state, done, faults = self.replay(steps, self.state)
+        self.step = steps.stop
+        for fault in faults:
+            self.report.event(f"{fault}; computed again")
+        if done[0][0].start < steps.start:
+            self.report.finish()
+            self.report.go_back(done[0][0].start)
+        for taken, measures in done:
+            self.report.begun(taken, measures)
+
+    def _batches(self, steps: range) -> Batch:
+        """Those of some steps, stacked, each row on its device."""
+        length, rows = self.run.length(steps.start), self.run.rows(steps.start)
+        found = [self.data.batch(step + self.skipped, rows, length) for step in steps]
+        return jax.tree.map(lambda *parts: place(np.stack(parts), self.task.mesh, BATCHES), *found)
+
+    def _went_back(self) -> bool:
+        """Whether a loss that was reported sent the run back."""
+        found = trouble(self.report.losses, self.judged, self.run.guard)
+        self.judged = len(self.report.losses)
+        if found is None:
+            return False
+        step, why = found
+        self.rollbacks += 1
+        if self.rollbacks > self.run.guard.rollbacks:
+            back = f", after {self.rollbacks - 1} times back" if self.rollbacks > 1 else ""
+            raise Diverged(f"step {step}: {why}{back}; lower the rate, or see the data", step + self.skipped)
+        after = step + self.skipped + 1
+        self.store.wait()
+        self.step, skipped = self._restore()
+        self.replay.forget()
+        self.report.event(f"step {step}: {why}; back to step {self.step}, batches up to {after - 1} are passed over")
+        self.skipped = max(skipped, after - self.step)
+        return True
+
+    def _restore(self) -> tuple[int, int]:
+        """Take the newest state in the store, or a fresh one. Its steps, and the batches passed over before."""
+        step, skipped = 0, 0
+        if saved := self.store.steps():
+            step, kept = saved[-1], self.store.notes(saved[-1])
+            check_same(kept["run"], self.run, self.store.folder)
+            self.state, skipped = self.store.restore(step, self.like), kept["skipped"]
+        elif int(self.state.step):
+            self.state = self.task.fresh()
+        self.report.go_back(step)
+        self.judged = step
+        return step, skipped
+
+    def _from_memory(self) -> tuple[int, int] | None:
+        """Take the state that the processes hold, if it is newer than what is stored. As `_restore`."""
+        step = self.members.step if self.members else None
+        if self.members is None or step is None or step < max(self.store.steps(), default=0):
+            return None
+        self.state = self.members.replicas.state(step, self.like)
+        self.report.go_back(step)
+        self.report.event(f"all processes met again; on from step {step}, out of memory")
+        self.judged = step
+        return step, self.members.replicas.parts(step).notes["skipped"]
+
+    def _keep(self, saving: bool, keeping: bool) -> None:
+        """The state, in a checkpoint and in memory."""
+        if saving:
+            self.store.save(self.step, self.state, {"run": deciding(self.run), "skipped": self.skipped})
+        if keeping and self.members:
+            self.members.replicas.keep(self.step, self.state, {"skipped": self.skipped})
+
+
+def _agreed(stopping: bool) -> bool:
+    """Whether any process was asked to stop: they must not part."""
+    if jax.process_count() == 1:
+        return stopping
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(stopping))))
+
+
+def next_group(run: Run, first: int, last: int, burst: int, is_border: Callable[[int], bool]) -> range:
+    """At most `burst` steps whose rows are equally long, that end at the next border."""
+    end = min(first + burst, last)
+    lengths = run.length(first)
+    return range(
+        first,
+        next((step for step in range(first + 1, end) if is_border(step) or run.length(step) != lengths), end),
     )
+
+
+def _check_rows(run: Run, mesh: Mesh) -> None:
+    sharing = mesh.shape["data"] * mesh.shape["fsdp"] * run.compute.accumulate
+    for stage in run.stages:
+        rows = run.tokens_per_step // stage.length
+        if rows * stage.length != run.tokens_per_step or rows % sharing:
+            raise ValueError(
+                f"tokens_per_step {run.tokens_per_step}: expected a multiple of {stage.length * sharing}, so that rows "
+                f"of {stage.length} tokens are shared by {sharing} (data x fsdp x accumulate); change it or the mesh"
+            )
+
+
+def _drawn(specs: Decoder, seed: int, mesh: Mesh) -> Decoder:
+    """First weights, each placed before the next is drawn."""
+
+    def one(name: str, spec: Any) -> jax.Array:
+        return place(np.asarray(drawn(seed, name, spec)), mesh, sharding_of(spec, mesh, FULLY_SHARDED).spec)
+
+    return map_specs(one, specs)

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gemwright.core.module import Spec
+from gemwright.core.sharding import AXES, FULLY_SHARDED, sharding_of
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iteration drives singular values to about 1
 _ITERATIONS = 5
@@ -23,13 +25,15 @@ class MuonState(NamedTuple):
     momentum: Any
 
 
-def scale_by_muon(specs: list[Spec], momentum: float = 0.95) -> optax.GradientTransformation:
+def scale_by_muon(specs: list[Spec], momentum: float = 0.95, mesh: Mesh | None = None) -> optax.GradientTransformation:
     """Replace gradients by orthogonalised Nesterov momentum, of root mean square 0.2.
 
     Args:
       specs: the Specs of the weights it is given, in the order of the tree's leaves; each is taken
         as the matrix from its inputs to its outputs.
       momentum: the share of it that is kept at each step.
+      mesh: over which they are fully sharded. Each device then makes some whole matrices orthogonal, and no product
+        waits for another device.
     """
 
     def init(params: Any) -> MuonState:
@@ -41,22 +45,35 @@ def scale_by_muon(specs: list[Spec], momentum: float = 0.95) -> optax.GradientTr
 
         kept = jax.tree.map(mix, state.momentum, updates)
         leaves, tree = jax.tree.flatten(jax.tree.map(mix, kept, updates))
-        return jax.tree.unflatten(tree, _alike_together(leaves, specs)), MuonState(kept)
+        return jax.tree.unflatten(tree, _alike_together(leaves, specs, mesh)), MuonState(kept)
 
     return optax.GradientTransformation(init, update)
 
 
-def _alike_together(leaves: list[jax.Array], specs: list[Spec]) -> list[jax.Array]:
+def _alike_together(leaves: list[jax.Array], specs: list[Spec], mesh: Mesh | None) -> list[jax.Array]:
     """All layers' matrices of one kind in one batch: an accelerator is idle in so small ones."""
     kinds: dict[Spec, list[int]] = {}
     for index, spec in enumerate(specs):
         kinds.setdefault(spec, []).append(index)
     found = list(leaves)
     for spec, indices in kinds.items():
-        together = jax.vmap(partial(_update, spec=spec))(jnp.stack([leaves[index] for index in indices]))
+        together = jax.vmap(partial(_update, spec=spec))(_dealt(jnp.stack([leaves[i] for i in indices]), mesh))
         for place, index in enumerate(indices):
-            found[index] = together[place]
+            found[index] = _returned(together[place], spec, mesh)
     return found
+
+
+def _dealt(stack: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Whole matrices on each device."""
+    if mesh is None or mesh.size == 1:
+        return stack
+    return jax.lax.with_sharding_constraint(stack, NamedSharding(mesh, PartitionSpec(AXES)))
+
+
+def _returned(matrix: jax.Array, spec: Spec, mesh: Mesh | None) -> jax.Array:
+    if mesh is None or mesh.size == 1:
+        return matrix
+    return jax.lax.with_sharding_constraint(matrix, sharding_of(spec, mesh, FULLY_SHARDED))
 
 
 def _update(momentum: jax.Array, spec: Spec) -> jax.Array:

@@ -11,6 +11,7 @@ import optax
 from gemwright.core.module import module
 from gemwright.models.paligemma import Config, PaliGemma
 from gemwright.training.head_loss import cross_entropies
+from gemwright.training.step import Measures, State, changed
 
 
 @module
@@ -41,26 +42,18 @@ def answer_loss(weights: PaliGemma, batch: PictureBatch, config: Config) -> jax.
 
 def make_picture_steps(
     config: Config, optimizer: optax.GradientTransformation
-) -> Callable[[PaliGemma, Any, PictureBatch], tuple[PaliGemma, Any, jax.Array]]:
-    """The function from weights, optimizer state and several steps' batches, stacked, to the next two and the losses.
+) -> Callable[[State, PictureBatch], tuple[State, Measures]]:
+    """The program of some steps, from a state, which is given up, and their stacked batches to the last state.
 
-    Weights and state are given up to it. The steps are one program, which asks for memory once: asked for at each
-    step, it costs a small model a third of its time on a CPU.
+    Steps of one program ask for memory once: asked for at each step, it costs a small model a third of its time on a
+    CPU.
     """
-
-    def steps(weights: PaliGemma, state: Any, batches: PictureBatch) -> tuple[PaliGemma, Any, jax.Array]:
-        (weights, state), losses = jax.lax.scan(partial(_step, config, optimizer), (weights, state), batches)
-        return weights, state, losses
-
-    return jax.jit(steps, donate_argnums=(0, 1))
+    return jax.jit(partial(jax.lax.scan, partial(_step, config, optimizer)), donate_argnums=0)
 
 
 def _step(
-    config: Config, optimizer: optax.GradientTransformation, before: tuple[PaliGemma, Any], batch: PictureBatch
-) -> tuple[tuple[PaliGemma, Any], jax.Array]:
-    weights: Any = before[0]  # optax names the kinds of trees it takes; a module is one of its own
+    config: Config, optimizer: optax.GradientTransformation, before: State, batch: PictureBatch
+) -> tuple[State, Measures]:
+    weights: Any = before.weights
     loss, gradient = jax.value_and_grad(answer_loss)(weights, batch, config)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
-        updates, state = optimizer.update(gradient, before[1], weights)
-        after: Any = optax.apply_updates(weights, updates)
-    return (after, state), loss
+    return changed(optimizer, before, gradient), Measures(loss, optax.tree.norm(gradient), jnp.bool_(True))

@@ -1,5 +1,6 @@
 """Checkpoints of a run: written by Orbax beside the training, whole or not at all, for any mesh."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,8 +80,12 @@ class Store:
         found = self._manager.restore(step, args=arguments)["state"]
         return jax.tree_util.tree_map_with_path(lambda path, _: found[path_name(path)], like)
 
+    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Of the arrays of a stored state, by name."""
+        return {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step)["state"].items()}
+
     def _check(self, step: int, wanted: Mapping[str, Any]) -> None:
-        stored = {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step)["state"].items()}
+        stored = self.shapes(step)
         for name in sorted(stored.keys() | wanted.keys()):
             shape = wanted[name].shape if name in wanted else None
             if stored.get(name) != shape:
@@ -96,6 +101,14 @@ class Store:
     def close(self) -> None:
         """Wait, and let go of the folder."""
         self._manager.close()
+
+
+def number_anew() -> None:
+    """Have Orbax count its savings from one again: processes that met anew must count alike."""
+    from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
+
+    counter: Any = OperationIdGenerator
+    counter._operation_id_counter = itertools.count(1)
 
 
 def _described(leaf: Any) -> jax.ShapeDtypeStruct:

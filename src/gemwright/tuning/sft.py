@@ -5,26 +5,32 @@ OUT.run while training goes on: what the same call goes on from.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from gemwright.checkpoints.folders import check_target
 from gemwright.checkpoints.load import Checkpoint
 from gemwright.checkpoints.peft_config import CONFIG_FILE
 from gemwright.compilation import cache_compilations
 from gemwright.core.module import named_leaves
+from gemwright.core.sharding import MeshShape
+from gemwright.data.ahead import Data
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
 from gemwright.data.examples import Example
 from gemwright.models.family import Decoder, specs_of
-from gemwright.training.loop import NotFinite, train
-from gemwright.training.run import Run, Stage
+from gemwright.training.distil import Taught, online
+from gemwright.training.loop import Diverged, train
+from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
 from gemwright.training.stopping import asked_to_stop
 from gemwright.tuning.beginning import Change, begin, default_rate, read_base, save_tuned
 from gemwright.tuning.lora import LINEAR, is_change
@@ -49,6 +55,8 @@ class Settings:
       batch_tokens: of a step, at most; None takes 4096, or fewer where an epoch would have under 8 steps.
       held_out: share of the examples that is kept back to measure on, where no other file is given.
       save_every: steps between saved states.
+      teacher: a larger model of the same vocabulary, whose probabilities are learned in place of the answers' tokens.
+      likeliest: of its tokens, so many are learned in each place.
     """
 
     lora: int = 0
@@ -62,13 +70,19 @@ class Settings:
     held_out: float = 0.05
     seed: int = 0
     save_every: int = 100
+    teacher: str | None = None
+    likeliest: int = 64
 
     def __post_init__(self) -> None:
         _ = self.change
-        if self.epochs < 1 or not 0 <= self.held_out < 1 or (self.rate is not None and self.rate <= 0):
+        if (
+            min(self.epochs, self.likeliest) < 1
+            or not 0 <= self.held_out < 1
+            or (self.rate is not None and self.rate <= 0)
+        ):
             raise ValueError(
-                "expected epochs of 1 or more, held_out from 0 to less than 1, a positive rate; "
-                f"found {self.epochs}, {self.held_out} and {self.rate}"
+                "expected epochs and likeliest of 1 or more, held_out from 0 to less than 1, a positive rate; "
+                f"found {self.epochs}, {self.likeliest}, {self.held_out} and {self.rate}"
             )
 
     @property
@@ -142,7 +156,22 @@ def sft(
         seed=chosen.seed,
         bad_rows=folder.with_name(folder.name + ".bad.jsonl") if skip_bad else None,
     )
-    return Tuning(base, str(model), found, chosen, folder).run(overwrite)
+    return Tuning(base, str(model), found, chosen, folder, _teacher(base, chosen)).run(overwrite)
+
+
+def _teacher(base: Checkpoint, chosen: Settings) -> Checkpoint | None:
+    """Raises ValueError if it has other tokens than the model that learns."""
+    if chosen.teacher is None:
+        return None
+    found = read_base(chosen.teacher)
+    assert found.tokenizer is not None
+    assert base.tokenizer is not None
+    if found.tokenizer.fingerprint != base.tokenizer.fingerprint:
+        raise ValueError(
+            f"teacher {chosen.teacher}: expected the vocabulary of {base.folder.name}, found another; probabilities of "
+            "other tokens cannot be learned"
+        )
+    return found
 
 
 # ------------------------------------------------------------------------------------------- the run
@@ -157,6 +186,7 @@ class Tuning:
     examples: Sides[Example]
     settings: Settings
     out: Path
+    teacher: Checkpoint | None = None
 
     @property
     def folder(self) -> Path:
@@ -178,8 +208,17 @@ class Tuning:
         """The recipe of the training loop."""
         rate = self.settings.rate or default_rate(self.base.config.embed_dim, self.settings.lora > 0)
         stages = tuple(Stage(steps, length) for steps, length in self.rows.stages)
-        run = Run(self.base.config, stages, self.rows.tokens, peak_rate=rate, weight_decay=0.0, seed=self.settings.seed)
-        return replace(run, warmup=max(1, min(100, run.steps // 20)))
+        warmup = max(1, min(100, sum(stage.steps for stage in stages) // 20))
+        return Run(
+            self.base.config,
+            stages,
+            self.rows.tokens,
+            Optimizer(lr=rate, warmup=warmup, weight_decay=0.0),
+            Compute(remat="products" if self.settings.lora else "none"),
+            MeshShape(fsdp=math.gcd(jax.device_count(), *(self.rows.tokens // stage.length for stage in stages))),
+            Guard(spike=0, patience=1, rollbacks=0),
+            self.settings.seed,
+        )
 
     def run(self, overwrite: bool) -> Tuned:
         """Train, measure and write."""
@@ -198,15 +237,23 @@ class Tuning:
         chosen = self.settings
         try:
             return train(
-                self.plan, self.rows, self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
+                self.plan, self._taught(), self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
                 stop=stop,
             )  # fmt: skip
-        except NotFinite as error:
-            places = [self.examples.learned[number].place for number in self.rows.numbers(error.step)]
+        except Diverged as error:
+            places = [self.examples.learned[number].place for number in self.rows.numbers(error.batch)]
             raise ValueError(
                 f"{error}; {self.folder} keeps the last good state. Go on from it with a lower rate (it was "
-                f"{self.plan.peak_rate:g}), or mend the data and begin anew. The step read: {_listed(places)}"
+                f"{self.plan.optimizer.lr:g}), or mend the data and begin anew. The step read: {_listed(places)}"
             ) from None
+
+    def _taught(self) -> Data:
+        """The rows, with what a teacher says of each place."""
+        if self.teacher is None:
+            return self.rows
+        config = self.teacher.config
+        likeliest = min(self.settings.likeliest, config.vocab_size)
+        return Taught(self.rows, online(self.teacher.weights, config, likeliest))
 
     def _began(self, weights: Decoder) -> float | None:
         """The loss before, kept in the run's folder with what decides the run.
