@@ -237,8 +237,8 @@ class Tuning:
         chosen = self.settings
         try:
             return train(
-                self.plan, self._taught(), self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
-                stop=stop,
+                self.plan, self._taught(), self.folder, weights=weights, is_trained=trained,
+                save_every=chosen.save_every, stop=stop,
             )  # fmt: skip
         except Diverged as error:
             places = [self.examples.learned[number].place for number in self.rows.numbers(error.batch)]
