@@ -161,7 +161,7 @@ def test_the_first_gradient_of_each_loss_prefers_the_chosen_side(
 ) -> None:
     weights, pairs = sharp_weights(CONFIG), pairs_of(simple, tiny_tokenizer)[:3]
     pairs = mismatch(pairs, 128) if loss == "kto" else pairs
-    batch: Any = jax.tree.map(jnp.asarray, pair_layout(pairs).lay([pairs], 1, 256))
+    batch: Any = jax.tree.map(jnp.asarray, pair_layout(pairs).lay([pairs], 1, 384))
     before = answer_sums(weights, batch, CONFIG)
     objective = objective_of(loss, CONFIG, 0.1)
 
