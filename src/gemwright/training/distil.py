@@ -37,7 +37,7 @@ class Taught:
         path = self.folder / f"{step:09}-{rows}x{length}.npz"
         if not path.exists():
             _store(self.teach(batch), path)
-        found = read_arrays(path)
+        found: dict[str, Any] = read_arrays(path)
         soft: Any = Soft(found["tokens"].astype(np.int32), found["shares"].astype(np.float32))
         return replace(batch, soft=soft)
 
