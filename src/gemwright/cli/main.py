@@ -18,6 +18,7 @@ from gemwright.cli.merge import merge
 from gemwright.cli.models import models
 from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
+from gemwright.cli.recipe import recipe
 from gemwright.cli.reward import reward
 from gemwright.cli.rlhf import rlhf
 from gemwright.cli.sft import sft
@@ -60,6 +61,7 @@ for verb in (
     reward,
     dpo,
     rlhf,
+    recipe,
     merge,
     bench,
 ):
