@@ -1,7 +1,9 @@
 """Bits of documents against plain sums over logits, and answers against the model's own."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 
 from gemwright.gemma_mini import language
 from gemwright.gemma_mini.examination import answers, document_bits, frequency_bits
-from gemwright.model import Model, load
+from gemwright.model import Model
 from gemwright.text.chat import Message, format_chat
+from gemwright.tuning.rollouts import Roller, Rollout
 
 TEXTS = ["def f(x):\n    return x", "import json", "class Value:\n" * 12]
 
@@ -36,12 +39,17 @@ def test_frequencies_alone_cost_what_they_say(tiny: Model) -> None:
     assert frequency_bits(stream, tiny.tokenizer, [TEXTS[1]]) == pytest.approx([expected])
 
 
-def test_answers_are_the_models_own(tiny_folder: Path) -> None:
-    asked, model = language.exercises("train", 0, 3), load(tiny_folder)
-    prompts = [format_chat(model.tokenizer, [Message("user", one.prompt)]).ids for one in asked]
-    stops = model.tokenizer.stop_ids
-    said = [[token for token in row if token not in stops] for row in model.generate_ids(prompts, 32)]
-    assert answers(tiny_folder, asked, None) == [model.tokenizer.decode(row).strip() for row in said]
-    drawn = answers(tiny_folder, asked, [1])
-    assert drawn == answers(tiny_folder, asked, [1])
-    assert drawn != answers(tiny_folder, asked, [2])
+def test_questions_are_asked_in_turns_of_chat_and_answers_end_before_the_stop_token(
+    tiny: Model, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, heard = language.exercises("train", 0, 3), list[Any]()
+
+    def said(_: Roller, weights: Any, prompts: Sequence[Sequence[int]], seed: Any) -> list[Rollout]:
+        heard.extend([prompts, seed])
+        ends = ([tiny.tokenizer.eos_id], sorted(tiny.tokenizer.stop_ids)[-1:], [])
+        texts = [tiny.tokenizer.encode(f"{number} apples ") for number in range(3)]
+        return [Rollout(prompts[n], [*texts[n], *ends[n]], [], "stop") for n in range(3)]
+
+    monkeypatch.setattr(Roller, "answers", said)
+    assert answers(tiny_folder, asked, [4]) == ["0 apples", "1 apples", "2 apples"]
+    assert heard == [[format_chat(tiny.tokenizer, [Message("user", one.prompt)]).ids for one in asked], [4]]
