@@ -52,6 +52,15 @@ def test_pairs_prefer_right_to_wrong_and_plain_to_wordy(questions: list[Question
     assert 80 < kinds["longer"] < 200, "a third of 400: 133, with a standard deviation of 9; and the seed is fixed"
 
 
+def test_wrong_answers_are_as_often_too_short_as_too_long() -> None:
+    """Of 900, each third has 300 with a standard deviation of 14; and the seed is fixed."""
+    rng = random.Random(0)
+    lists = [one for one in language.exercises("train", 1, 1800) if len(one.answer.split()) > 1]
+    more = [len(language.wrong(one, rng).split()) - len(one.answer.split()) for one in lists[:900]]
+    assert len(more) == 900
+    assert all(230 < more.count(step) < 370 for step in (-1, 0, 1))
+
+
 def test_prose_is_what_modules_say_of_themselves() -> None:
     found = {one.id: one for one in language.prose(20)}
     text = found["python_code/textwrap.py"].text

@@ -89,14 +89,30 @@ def is_preferred(one: Question, said: str) -> bool:
 
 
 def wrong(one: Question, rng: random.Random) -> str:
-    """An answer of the same kind, near the right one, that is none."""
+    """An answer of the same kind, near the right one, that is none: as often shorter or longer as otherwise changed.
+
+    Where wrong answers are as long as right ones, a reward model learns nothing of length from them, and a policy
+    learns to leave words out.
+    """
     words = one.answer.split()
     if len(words) == 1:
-        found = [str(int(one.answer) + step) for step in (-10, -2, -1, 1, 2, 10) if int(one.answer) + step >= 0]
-    else:
-        swapped = (_swapped(words, i, j) for i, j in itertools.combinations(range(len(words)), 2))
-        found = [text for text in [*swapped, " ".join(words[:-1])] if text != one.answer]
-    return rng.choice(found)
+        return rng.choice(_near(one.answer))
+    places = range(len(words))
+    swapped = [_swapped(words, i, j) for i, j in itertools.combinations(places, 2)]
+    shorter = [" ".join(words[:place] + words[place + 1 :]) for place in places]
+    longer = [" ".join(words[: place + 1] + words[place:]) for place in places]
+    kinds = [[text for text in kind if text != one.answer] for kind in (swapped, shorter, longer)]
+    return rng.choice(rng.choice([kind for kind in kinds if kind]))
+
+
+def _near(number: str) -> list[str]:
+    """Numbers a little off, with a digit less, and with one more."""
+    value = int(number)
+    return [
+        *(str(value + step) for step in (-10, -2, -1, 1, 2, 10) if value + step >= 0),
+        *([number[:-1]] if len(number) > 1 else []),
+        *([f"{number}{number[-1]}"] if value else []),
+    ]
 
 
 def _swapped(words: Sequence[str], i: int, j: int) -> str:

@@ -33,9 +33,9 @@ class Sizes:
     """
 
     model: Config = MODEL
-    pretraining: int = 5000
+    pretraining: int = 4500
     examples: int = 120_000
-    pairs: int = 16_000
+    pairs: int = 30_000
     reinforcement: int = 500
     questions: int = 600
     documents: int = 40
