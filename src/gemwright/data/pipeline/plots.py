@@ -84,7 +84,7 @@ def curve(values: Sequence[float], across: str, up: str) -> str:
     Args:
       across, up: what the axes show.
     """
-    width = -(-len(values) // _POINTS)
+    width = max(1, -(-len(values) // _POINTS))
     means = [sum(part) / len(part) for part in (values[at : at + width] for at in range(0, len(values), width))]
     if not means:
         return ""
