@@ -74,9 +74,10 @@ def _pretrain(chain: Chain, folder: Path) -> Outcome:
     model = pretrain(recipe, folder)
     tokenizer, held_out = load_tokenizer(model), texts.held_out
     spoken = [document.text for document in held_out]
-    streams = np.concatenate([np.load(folder / f"{name}.npy") for name in SOURCES])
+    streams = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in SOURCES]
+    as_read = np.concatenate([stream[: min(map(len, streams))] for stream in streams])  # half and half
     bits = document_bits(model, spoken, chain.sizes.model.max_positions)
-    costs = np.stack([frequency_bits(streams, tokenizer, spoken), bits, [len(text.encode()) for text in spoken]], 1)
+    costs = np.stack([frequency_bits(as_read, tokenizer, spoken), bits, [len(text.encode()) for text in spoken]], 1)
     return Outcome(
         metric=f"bits per byte of {len(spoken)} documents held out",
         bar="knowing only how frequent each token is",
