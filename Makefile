@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/gemwright/kernels/*.cc src/gemwright/kernels/*.h)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: chat test check parity sanitize wheel clean
+.PHONY: chat pipeline test check parity sanitize wheel clean
 
 chat: $(VENV)/chat.done
 	@if [ -n "$$PROMPT" ]; then $(BIN)/gemwright chat --prompt "$$PROMPT"; else $(BIN)/gemwright chat; fi
+
+# The whole chain from nothing, each stage of which must gain; under an hour on two cores.
+pipeline: $(VENV)/train.done
+	$(BIN)/gemwright recipe gemma-mini
 
 test: $(VENV)/test.done
 	$(BIN)/python -m pytest -m "not parity" -n 2 --dist loadfile
@@ -42,6 +46,10 @@ $(VENV)/bin/python:
 # Each stamp installs the package as it is now, editable, with what its target needs.
 $(VENV)/chat.done: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) -e .
+	@touch $@
+
+$(VENV)/train.done: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) -e ".[train]"
 	@touch $@
 
 $(VENV)/test.done: $(SOURCES) | $(VENV)/bin/python

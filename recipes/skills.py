@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import gemwright
+from gemwright.data.skills import SKILLS, Question, Skill, fingerprint, questions
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
 from gemwright.tuning.intervals import wilson
-from recipes.skills_data import SKILLS, Question, Skill, fingerprint, questions
 from recipes.sql_data import Shop
 
 ROWS = 60

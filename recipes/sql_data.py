@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gemwright.data.skills import Question
 from gemwright.tuning.rewards.sql import query_of, run_query, same_result
-from recipes.skills_data import Question
 
 CHINOOK = Path(__file__).parents[1] / "../shared/data/chinook/Chinook_Sqlite.sqlite"
 

@@ -16,6 +16,7 @@ VERBS = [
     "convert",
     "quantize",
     "sft",
+    "recipe",
     "merge",
     "bench",
     "tokenizer",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gemwright.data.skills import SKILLS, Question, questions
 from gemwright.model import Model
 from recipes import skills
-from recipes.skills_data import SKILLS, Question, questions
 
 
 def some(split: Any, count: int = 1200, seed: int = 0) -> list[Question]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.skills_data import questions
+from gemwright.data.skills import questions
 from recipes.sql_data import FORMS, Shop
 
 

@@ -18,6 +18,7 @@ from gemwright.cli.merge import merge
 from gemwright.cli.models import models
 from gemwright.cli.pretrain import pretrain
 from gemwright.cli.quantize import quantize
+from gemwright.cli.recipe import recipe
 from gemwright.cli.reward import reward
 from gemwright.cli.rlhf import rlhf
 from gemwright.cli.sft import sft
@@ -47,7 +48,7 @@ def options(
 
 
 USE = (chat, generate, embed, shield, models, summary, convert, quantize, bench)
-TRAIN = (pretrain, sft, reward, dpo, rlhf, merge)
+TRAIN = (pretrain, sft, reward, dpo, rlhf, merge, recipe)
 
 for verb in (*USE, *TRAIN):
     app.command()(verb)

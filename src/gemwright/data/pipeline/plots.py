@@ -9,12 +9,14 @@ svg text { font: 13px system-ui, sans-serif; fill: var(--ink) }
 svg .soft { fill: var(--soft) } svg .end { text-anchor: end } svg .mid { text-anchor: middle }
 svg .kept { fill: var(--kept) } svg .lost { fill: var(--lost) } svg .came { fill: var(--came) }
 svg line { stroke: var(--line) }
+svg polyline { fill: none; stroke: var(--kept); stroke-width: 2 }
 """
 
 _WIDE, _LABEL, _NUMBER, _ROW, _BAR = 900, 250, 150, 24, 15
 _SHOWN = 28  # characters of a label
 _REASONS = 8  # of a step with a bar of their own
-_HIGH = 220  # of a histogram's tallest column
+_HIGH = 220  # of a histogram's tallest column, and of a curve
+_POINTS = 150  # of a curve, at most: more are joined to means
 
 
 def flow(stages: Sequence[tuple[str, int, Mapping[str, int]]]) -> str:
@@ -74,6 +76,33 @@ def lengths(came: Mapping[str, int], left: Mapping[str, int]) -> str:
             f"<text class='mid soft' x='{at + step * 0.4:.0f}' y='{_HIGH + 38}'>{_power(power)}</text>",
         ]
     return _svg(_HIGH + 48, parts)
+
+
+def curve(values: Sequence[float], across: str, up: str) -> str:
+    """A line through the values of steps 1, 2, 3, ...; of many, through means of so many in a row.
+
+    Args:
+      across, up: what the axes show.
+    """
+    width = max(1, -(-len(values) // _POINTS))
+    means = [sum(part) / len(part) for part in (values[at : at + width] for at in range(0, len(values), width))]
+    if not means:
+        return ""
+    low, high = min(means), max(means)
+    step, scale = (_WIDE - 70) / max(1, len(means) - 1), _HIGH / ((high - low) or 1)
+    points = " ".join(f"{65 + n * step:.1f},{24 + (high - value) * scale:.1f}" for n, value in enumerate(means))
+    bottom = _HIGH + 30
+    return _svg(
+        bottom + 24,
+        [
+            f"<line x1='60' x2='{_WIDE}' y1='{bottom}' y2='{bottom}'/>",
+            f"<text class='soft end' x='55' y='28'>{high:.3g}</text>",
+            f"<text class='soft end' x='55' y='{_HIGH + 28}'>{low:.3g}</text>",
+            f"<text class='soft' x='65' y='14'>{escape(up)}{f', means of {width}' if width > 1 else ''}</text>",
+            f"<text class='soft end' x='{_WIDE}' y='{bottom + 18}'>{escape(across)}: 1 to {len(values):,}</text>",
+            f"<polyline points='{points}'/>",
+        ],
+    )
 
 
 def _column(x: float, width: float, count: int, most: int, kind: str) -> str:

@@ -7,48 +7,23 @@ from pathlib import Path
 from gemwright.data.leaks.contamination import Contamination, count_name
 from gemwright.data.pipeline import plots
 from gemwright.data.pipeline.account import Account
-from gemwright.data.pipeline.shards import write_whole
+from gemwright.data.pipeline.page import table, write_page
 from gemwright.data.pipeline.tokens import Counts
 from gemwright.data.rules.language import count_name as language_count
 
 _LANGUAGE = language_count("")
-
-_STYLE = (
-    """
-:root { color-scheme: light dark; --ink: #222; --soft: #666; --line: #ccc; --paper: #fff; --shade: #f4f4f2;
-  --kept: #3b6ea5; --lost: #c4663a; --came: #c9d3de }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e0; --soft: #a2a29c; --line: #444; --paper: #181818;
-  --shade: #242424; --kept: #6fa3d8; --lost: #dd8457; --came: #46505c } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
-  background: var(--paper) }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
-td, th { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-details { margin: .3rem 0 }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--shade); padding: .5rem }
-.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .3rem 0 .8rem }
-"""
-    + plots.STYLE
-)
 
 
 def write_report(
     path: Path, accounts: Mapping[str, Account], tokens: Counts | None, leaks: Mapping[str, Contamination]
 ) -> None:
     """What came in, what each step kept and dropped, with samples, and what could not be read."""
-    page = "\n".join(_page(accounts, tokens, leaks))
-    write_whole(path, lambda partial: _write(partial, page))
+    write_page(path, "Documents", _parts(accounts, tokens, leaks))
 
 
-def _write(path: Path, page: str) -> None:
-    path.write_text(page, encoding="utf-8")
-
-
-def _page(accounts: Mapping[str, Account], tokens: Counts | None, leaks: Mapping[str, Contamination]) -> Iterator[str]:
+def _parts(accounts: Mapping[str, Account], tokens: Counts | None, leaks: Mapping[str, Contamination]) -> Iterator[str]:
     first, last = next(iter(accounts.values())), list(accounts.values())[-1]
     share = last.kept / max(first.read, 1)
-    yield "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    yield f"<title>Documents</title><style>{_STYLE}</style>"
     yield f"<h1>{first.read:,} documents in, {last.kept:,} kept ({share:.1%})</h1>"
     lost = first.quarantined.total()
     yield f"<p>{first.read - last.kept - lost:,} were dropped by a step, {lost:,} could not be read. "
@@ -106,18 +81,13 @@ def _step(name: str, account: Account) -> Iterator[str]:
 
 
 def _benchmarks(rows: Mapping[str, Contamination]) -> str:
-    cells = "".join(
-        f"<tr><td>{escape(name)}<td class=n>{row.items:,}<td class=n>{row.too_short:,}"
-        f"<td class=n>{row.found:,}<td class=n>{row.times:,}"
-        for name, row in rows.items()
-    )
-    heads = "".join(f"<th class=n>{name}" for name in ("items", "too short to look for", "found", "times"))
-    return f"<table><tr><th>benchmark{heads}{cells}</table>"
+    heads = ("benchmark", "items", "too short to look for", "found", "times")
+    numbers = {name: (row.items, row.too_short, row.found, row.times) for name, row in rows.items()}
+    return table(heads, [(name, *(f"{number:,}" for number in found)) for name, found in numbers.items()])
 
 
 def _table(heads: tuple[str, str], counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     rows = sorted(counts.items(), key=lambda item: -item[1])
-    cells = "".join(f"<tr><td>{escape(name)}<td class=n>{count:,}" for name, count in rows)
-    return f"<table><tr><th>{heads[0]}<th class=n>{heads[1]}{cells}</table>"
+    return table(heads, [(name, f"{count:,}") for name, count in rows])

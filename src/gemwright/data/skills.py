@@ -33,17 +33,17 @@ class Question:
 
 def addition(rng: random.Random) -> Question:
     a, b = rng.randrange(1000), rng.randrange(1000)
-    return Question("addition", _pair(a, b), f"{a} + {b} =", str(a + b))
+    return Question("addition", pair_key(a, b), f"{a} + {b} =", str(a + b))
 
 
 def subtraction(rng: random.Random) -> Question:
     b, a = sorted((rng.randrange(1000), rng.randrange(1000)))
-    return Question("subtraction", _pair(a, b), f"{a} - {b} =", str(a - b))
+    return Question("subtraction", pair_key(a, b), f"{a} - {b} =", str(a - b))
 
 
 def multiplication(rng: random.Random) -> Question:
     a, b = rng.randrange(100), rng.randrange(100)
-    return Question("multiplication", _pair(a, b), f"{a} * {b} =", str(a * b))
+    return Question("multiplication", pair_key(a, b), f"{a} * {b} =", str(a * b))
 
 
 def sorting(rng: random.Random) -> Question:
@@ -95,5 +95,6 @@ def fingerprint(found: list[Question]) -> str:
     return hashlib.sha256("\n".join(f"{one.prompt} {one.answer}" for one in found).encode()).hexdigest()[:16]
 
 
-def _pair(a: int, b: int) -> str:
+def pair_key(a: int, b: int) -> str:
+    """Operands whose order does not count."""
     return f"{min(a, b)} {max(a, b)}"
