@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gemwright.model import load as load
     from gemwright.shield import Shield as Shield
     from gemwright.text.chat import Message as Message
+    from gemwright.tuning.dpo import dpo as dpo
+    from gemwright.tuning.reward import reward as reward
+    from gemwright.tuning.rlhf import rlhf as rlhf
     from gemwright.tuning.sft import Tuned as Tuned
     from gemwright.tuning.sft import sft as sft
 
@@ -30,11 +33,15 @@ _HOMES = {
     "load_embedder": "gemwright.embedding",
     "Shield": "gemwright.shield",
     "sft": "gemwright.tuning.sft",
+    "reward": "gemwright.tuning.reward",
+    "dpo": "gemwright.tuning.dpo",
+    "rlhf": "gemwright.tuning.rlhf",
     "Tuned": "gemwright.tuning.sft",
 }
 
 __all__ = [
-    "Completion", "Conversation", "Embedder", "Message", "Model", "Shield", "Tuned", "load", "load_embedder", "sft",
+    "Completion", "Conversation", "Embedder", "Message", "Model", "Shield", "Tuned", "dpo", "load",
+    "load_embedder", "reward", "rlhf", "sft",
 ]  # fmt: skip
 
 

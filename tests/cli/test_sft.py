@@ -43,14 +43,14 @@ def test_a_preview_marks_what_is_learned_and_writes_nothing(
 def test_an_interrupted_run_says_how_to_go_on(
     run: Run, tiny_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop._batches
+    real = loop._Loop._batches
 
     def interrupting(*arguments: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_batches", interrupting)
+        patch.setattr(loop._Loop, "_batches", interrupting)
         done = run("sft", tiny_folder, data, "--out", tmp_path / "out", *FAST)
     assert done.code == 130
     assert "stopped after step 1 of " in done.err

@@ -177,7 +177,7 @@ def test_bad_rows_are_refused_or_written_beside(tiny_folder: Path, data: Path, t
     [
         ({"dora": True}, "dora, bits and targets are LoRA's"),
         ({"lora": 2, "bits": 3}, "bits: expected 4 or 8, found 3"),
-        ({"epochs": 0}, "expected epochs of 1 or more"),
+        ({"epochs": 0}, "expected epochs and likeliest of 1 or more"),
         ({"rate": -1.0}, "a positive rate"),
     ],
 )

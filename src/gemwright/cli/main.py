@@ -47,24 +47,10 @@ def options(
     """The whole life of a Gemma model. Verbs that take a MODEL use the small default one without it."""
 
 
-for verb in (
-    chat,
-    generate,
-    embed,
-    shield,
-    models,
-    summary,
-    convert,
-    quantize,
-    pretrain,
-    sft,
-    reward,
-    dpo,
-    rlhf,
-    recipe,
-    merge,
-    bench,
-):
+USE = (chat, generate, embed, shield, models, summary, convert, quantize, bench)
+TRAIN = (pretrain, sft, reward, dpo, rlhf, recipe, merge)
+
+for verb in (*USE, *TRAIN):
     app.command()(verb)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")

@@ -38,6 +38,9 @@ def sft(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; they go to OUT.bad.jsonl.")] = False,
     seed: options.Seed = 0,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.", min=1)] = 100,
+    teacher: Annotated[
+        str | None, typer.Option(help="A larger model of the same vocabulary, whose probabilities are learned.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT holds.")] = False,
     revision: options.Revision = None,
 ) -> None:
@@ -56,7 +59,7 @@ def sft(
     chosen: dict[str, Any] = {
         "lora": lora, "dora": dora, "bits": bits, "targets": tuple(targets or LINEAR), "epochs": epochs, "rate": rate,
         "lengths": tuple(length or ()), "batch_tokens": batch_tokens, "held_out": held_out, "seed": seed,
-        "save_every": save_every,
+        "save_every": save_every, "teacher": teacher,
     }  # fmt: skip
     try:
         done = tune(

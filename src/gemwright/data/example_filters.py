@@ -4,10 +4,13 @@ A row goes or stays whole, as it stands. Answers are judged by the rules of docu
 prompts too.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from gemwright.data.columns import Columns
 from gemwright.data.documents import Document
 from gemwright.data.examples import ExamplesError, Fault, messages_at, messages_of
 from gemwright.data.repeats.exact import Exact
@@ -64,8 +67,9 @@ def _judged(
 def _repeated(texts: Sequence[str], kind: Repeats) -> list[str | None]:
     step: Any = Near() if kind == "near" else Exact()
     documents = [Document(str(number), "rows", text, "train") for number, text in enumerate(texts)]
-    sketch = step.sketch(documents, 0)
-    return step.judge(documents, 0, step.decide([lambda: sketch])).reasons
+    with tempfile.TemporaryDirectory() as scratch:
+        decision = step.decide(Columns([step.sketch(documents, 0)]), Path(scratch))
+    return step.judge(documents, 0, decision).reasons
 
 
 def _texts(row: Row) -> tuple[str, str]:

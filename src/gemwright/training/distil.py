@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gemwright.core.arrays import read_arrays
 from gemwright.data.ahead import Data
 from gemwright.data.packing import Batch, Soft
 from gemwright.models.family import Config, Decoder
@@ -36,8 +37,8 @@ class Taught:
         path = self.folder / f"{step:09}-{rows}x{length}.npz"
         if not path.exists():
             _store(self.teach(batch), path)
-        with np.load(path) as found:
-            soft: Any = Soft(found["tokens"].astype(np.int32), found["shares"].astype(np.float32))
+        found: dict[str, Any] = read_arrays(path)
+        soft: Any = Soft(found["tokens"].astype(np.int32), found["shares"].astype(np.float32))
         return replace(batch, soft=soft)
 
 

@@ -1,6 +1,7 @@
 """A policy at work: it answers prompts by the engine, is rewarded, and learns, a step at a time."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,7 @@ class Told:
       difference, largest: between the engine's log-probabilities and the trainer's, nats a token.
       length: mean tokens of an answer; `ended`: share that ended by itself.
       faults: why answers have no reward.
+      tokens_per_second: of the rollouts, the handing over of weights included.
     """
 
     reward: float
@@ -87,6 +89,7 @@ class Told:
     ended: float
     faults: tuple[str, ...]
     answers: int
+    tokens_per_second: float
 
 
 class Actor:
@@ -113,7 +116,7 @@ class Actor:
             how.seed,
         )
         stops = self.tokenizer.stop_ids
-        self.roller = Roller(self._for_engine(), self.config, stops, how.slots, longest, how.max_new_tokens)
+        self.roller = Roller(self.for_engine(), self.config, stops, how.slots, longest, how.max_new_tokens)
 
     @property
     def weights(self) -> Decoder:
@@ -127,7 +130,7 @@ class Actor:
 
     def answers(self, prompts: Sequence[Prompt], seed: Sequence[int] | None) -> list[Rollout]:
         """As the policy is now; None takes the likeliest tokens."""
-        return self.roller.answers(self._for_engine(), [prompt.ids for prompt in prompts], seed)
+        return self.roller.answers(self.for_engine(), [prompt.ids for prompt in prompts], seed)
 
     def step(self, number: int, prompts: Sequence[Prompt], reward: Reward, beta: float, bound: float) -> Told:
         """Answer, be rewarded, learn.
@@ -141,7 +144,9 @@ class Actor:
         """
         how = self.how
         each = [prompt for prompt in prompts for _ in range(how.samples)]
+        begun = time.perf_counter()
         rollouts = self.answers(each, [how.seed, number])
+        speed = sum(len(one.ids) for one in rollouts) / (time.perf_counter() - begun)
         judged = self.judged(each, rollouts, reward)
         answers = policy.in_rows(rollouts, self._length)
         old, reference = self._scores(answers)
@@ -166,6 +171,7 @@ class Actor:
             ended=float(np.mean([one.ended for one in rollouts])),
             faults=tuple(one.fault for one in judged if one.fault),
             answers=len(rollouts),
+            tokens_per_second=speed,
         )
 
     def judged(self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], reward: Reward) -> list[Judged]:
@@ -201,7 +207,7 @@ class Actor:
     def _values(self, answers: policy.Answers) -> jax.Array | None:
         return policy.values(self.learner.weights, answers, self.config) if self.how.loss == "ppo" else None
 
-    def _for_engine(self) -> Decoder:
+    def for_engine(self) -> Decoder:
         """As fast to read as the model that was loaded."""
         if self.change.lora:
             return settle(self.weights)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from gemwright.core.trainable import join, split
-from gemwright.training.step import State
+from gemwright.training.step import State, changed
 
 Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, Mapping[str, jax.Array]]]
 """(weights, batch, key) -> a loss to be made small, and numbers to be told beside it."""
@@ -74,12 +74,8 @@ def _step(
     gradient_of = jax.value_and_grad(lambda trained: objective(_joined(trained, frozen), batch, key), has_aux=True)
     (loss, more), gradient = gradient_of(state.weights)
     norm = optax.tree.norm(gradient)
-    before: Any = state.weights
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, before)
-        weights: Any = optax.apply_updates(before, updates)
     sound = jnp.isfinite(loss) & jnp.isfinite(norm)
-    after = State(weights, optimizer_state, state.step + 1)
+    after = changed(optimizer, state, gradient)
     kept: Any = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, state)
     return kept, {"loss": loss, "norm": norm, **more}
 

@@ -38,7 +38,8 @@ class Reinforced:
       stopped: why the run ended before its last step; the result is then the policy that the rater liked most.
       reward_before, reward_after: of the likeliest answers to prompts held out, with 95% intervals.
       kl: divergence of an answer from the first policy, in nats, with its interval.
-      share_of_speed: tokens a second of the rollouts, the median step's, of those of an engine whose weights stay.
+      share_of_speed: tokens a second of the rollouts, the median of the latest steps, by those of the same engine with
+        weights that stay.
       difference: largest mean of a step, between engine and trainer, in nats a token.
       faults: answers that had no reward.
     """
@@ -58,6 +59,8 @@ class Reinforced:
     faults: int
     seconds: float
 
+
+_LATEST = 20  # steps whose speed is told: the first compile
 
 _ALL, _USUAL, _CAREFUL = Change(), How(), Watched()
 
@@ -123,17 +126,18 @@ def _carried_out(job: Job, out: Path, overwrite: bool) -> Reinforced:
         store.close()
         good.close()
     save_tuned(out, job.base, job.name, actor.weights, adapted=job.change.lora > 0, overwrite=overwrite)
-    told = json.dumps({**job.told(), **asdict(result)}, indent=2, default=str)
+    looks = [asdict(one) for one in course.looks]
+    told = json.dumps({**job.told(), **asdict(result), "looks": looks}, indent=2, default=str)
     (out / "rlhf.json").write_text(told + "\n")
     steps.leave(out)
-    plot(steps.records, [asdict(one) for one in course.looks], out / "rlhf.png")
+    plot(steps.records, looks, out / "rlhf.png")
     shutil.rmtree(job.folder)
     return result
 
 
 def _told(job: Job, actor: Actor, course: Course, out: Path, begun: float) -> Reinforced:
     held, done = job.sides[1], course.steps.records
-    speed = float(np.median([record["tokens_per_second"] for record in done]))
+    speed = float(np.median([record["tokens_per_second"] for record in done[-_LATEST:]]))
     return Reinforced(
         folder=out,
         steps=len(done),
@@ -144,7 +148,7 @@ def _told(job: Job, actor: Actor, course: Course, out: Path, begun: float) -> Re
         reward_after=interval(course.rewards_now()),
         kl=interval(actor.divergence(held, [job.how.seed, job.how.steps, 1]).tolist()),
         beta=course.beta,
-        share_of_speed=speed / course.notes["plain"],
+        share_of_speed=speed / course.plain_speed(),
         tokens_per_second=speed,
         difference=max(record["difference"] for record in done),
         faults=sum(record["faults"] for record in done),

@@ -21,7 +21,6 @@ from gemwright.tuning.policy import adapted_beta
 from gemwright.tuning.prompts import Prompt
 from gemwright.tuning.rewards.judge import Compare
 from gemwright.tuning.rewards.reward import Reward
-from gemwright.tuning.rollouts import plain_speed
 from gemwright.tuning.step_log import StepLog
 from gemwright.tuning.watch import Look, alarm, best, look
 
@@ -147,18 +146,21 @@ class Course:
         held = self.run.sides[1]
         return [one.value for one in self.actor.judged(held, self.actor.answers(held, None), self.run.reward)]
 
+    def plain_speed(self) -> float:
+        """Of the same engine, with weights that stay."""
+        job, number = self.run, len(self.steps.records) - 1
+        each = [prompt.ids for prompt in job.of_step(number) for _ in range(job.how.samples)]
+        return self.actor.roller.plain_speed(self.actor.for_engine(), each)
+
     def _learn(self, number: int) -> None:
         run, watched = self.run, self.run.watched
-        begun, roller = time.perf_counter(), self.actor.roller
-        tokens, spent = roller.tokens, roller.seconds
+        begun = time.perf_counter()
         told = self.actor.step(number, run.of_step(number), run.reward, self.beta, watched.difference)
         self._note_faults(number, told)
         if told.difference > _WARN * watched.difference and not self.warned:
             self.warned = True
             run.say(f"step {number}: engine and trainer differ by {told.difference:.4f} nats a token")
-        speed = (roller.tokens - tokens) / (roller.seconds - spent)
-        seconds = time.perf_counter() - begun
-        more = {"faults": len(told.faults), "beta": self.beta, "tokens_per_second": speed, "seconds": seconds}
+        more = {"faults": len(told.faults), "beta": self.beta, "seconds": time.perf_counter() - begun}
         self.steps.add(number, {**asdict(told), **more})
         self.beta = adapted_beta(self.beta, told.kl, watched.kl)
 
@@ -220,10 +222,7 @@ class Course:
         held = run.sides[1]
         rollouts = actor.answers(held, None)
         before = [one.value for one in actor.judged(held, rollouts, run.reward)]
-        each = [prompt.ids for prompt in run.of_step(0) for _ in range(run.how.samples)]
-        weights, how = run.base.weights, run.how
-        plain = plain_speed(weights, run.base.config, actor.tokenizer.stop_ids, how.slots, how.max_new_tokens, each)
         texts = [actor.text(rollout) for rollout in rollouts]
         return {
-            "beta": run.watched.beta, "looks": [], "before": before, "baseline": texts, "plain": plain, "stopped": "",
+            "beta": run.watched.beta, "looks": [], "before": before, "baseline": texts, "stopped": "",
         }  # fmt: skip

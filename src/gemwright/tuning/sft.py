@@ -23,10 +23,12 @@ from gemwright.checkpoints.peft_config import CONFIG_FILE
 from gemwright.compilation import cache_compilations
 from gemwright.core.module import named_leaves
 from gemwright.core.sharding import MeshShape
+from gemwright.data.ahead import Data
 from gemwright.data.example_rows import ExampleRows, read_size
 from gemwright.data.example_sides import Sides, read_sides
 from gemwright.data.examples import Example
 from gemwright.models.family import Decoder, specs_of
+from gemwright.training.distil import Taught, online
 from gemwright.training.loop import Diverged, train
 from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
 from gemwright.training.stopping import asked_to_stop
@@ -53,6 +55,8 @@ class Settings:
       batch_tokens: of a step, at most; None takes 4096, or fewer where an epoch would have under 8 steps.
       held_out: share of the examples that is kept back to measure on, where no other file is given.
       save_every: steps between saved states.
+      teacher: a larger model of the same vocabulary, whose probabilities are learned in place of the answers' tokens.
+      likeliest: of its tokens, so many are learned in each place.
     """
 
     lora: int = 0
@@ -66,13 +70,19 @@ class Settings:
     held_out: float = 0.05
     seed: int = 0
     save_every: int = 100
+    teacher: str | None = None
+    likeliest: int = 64
 
     def __post_init__(self) -> None:
         _ = self.change
-        if self.epochs < 1 or not 0 <= self.held_out < 1 or (self.rate is not None and self.rate <= 0):
+        if (
+            min(self.epochs, self.likeliest) < 1
+            or not 0 <= self.held_out < 1
+            or (self.rate is not None and self.rate <= 0)
+        ):
             raise ValueError(
-                "expected epochs of 1 or more, held_out from 0 to less than 1, a positive rate; "
-                f"found {self.epochs}, {self.held_out} and {self.rate}"
+                "expected epochs and likeliest of 1 or more, held_out from 0 to less than 1, a positive rate; "
+                f"found {self.epochs}, {self.likeliest}, {self.held_out} and {self.rate}"
             )
 
     @property
@@ -146,7 +156,22 @@ def sft(
         seed=chosen.seed,
         bad_rows=folder.with_name(folder.name + ".bad.jsonl") if skip_bad else None,
     )
-    return Tuning(base, str(model), found, chosen, folder).run(overwrite)
+    return Tuning(base, str(model), found, chosen, folder, _teacher(base, chosen)).run(overwrite)
+
+
+def _teacher(base: Checkpoint, chosen: Settings) -> Checkpoint | None:
+    """Raises ValueError if it has other tokens than the model that learns."""
+    if chosen.teacher is None:
+        return None
+    found = read_base(chosen.teacher)
+    assert found.tokenizer is not None
+    assert base.tokenizer is not None
+    if found.tokenizer.fingerprint != base.tokenizer.fingerprint:
+        raise ValueError(
+            f"teacher {chosen.teacher}: expected the vocabulary of {base.folder.name}, found another; probabilities of "
+            "other tokens cannot be learned"
+        )
+    return found
 
 
 # ------------------------------------------------------------------------------------------- the run
@@ -161,6 +186,7 @@ class Tuning:
     examples: Sides[Example]
     settings: Settings
     out: Path
+    teacher: Checkpoint | None = None
 
     @property
     def folder(self) -> Path:
@@ -211,8 +237,8 @@ class Tuning:
         chosen = self.settings
         try:
             return train(
-                self.plan, self.rows, self.folder, weights=weights, is_trained=trained, save_every=chosen.save_every,
-                stop=stop,
+                self.plan, self._taught(), self.folder, weights=weights, is_trained=trained,
+                save_every=chosen.save_every, stop=stop,
             )  # fmt: skip
         except Diverged as error:
             places = [self.examples.learned[number].place for number in self.rows.numbers(error.batch)]
@@ -220,6 +246,14 @@ class Tuning:
                 f"{error}; {self.folder} keeps the last good state. Go on from it with a lower rate (it was "
                 f"{self.plan.optimizer.lr:g}), or mend the data and begin anew. The step read: {_listed(places)}"
             ) from None
+
+    def _taught(self) -> Data:
+        """The rows, with what a teacher says of each place."""
+        if self.teacher is None:
+            return self.rows
+        config = self.teacher.config
+        likeliest = min(self.settings.likeliest, config.vocab_size)
+        return Taught(self.rows, online(self.teacher.weights, config, likeliest))
 
     def _began(self, weights: Decoder) -> float | None:
         """The loss before, kept in the run's folder with what decides the run.
