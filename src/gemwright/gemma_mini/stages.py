@@ -197,6 +197,9 @@ def _rlhf(chain: Chain, folder: Path) -> Outcome:
             "KL from the fine-tuned model, nats an answer": f"{told['kl']['mean']:.2f}",
             "weight of the KL": f"{_BETA:g}",
             "answers in training": f"{told['steps'] * 64:,}",
+            "preferred to the fine-tuned model's by the rule, look by look": ", ".join(
+                f"{one['preferred']:.0%}" for one in told["looks"]
+            ),
             "ended before its last step": told["stopped"] or "no",
         },
         curve=_column(model / "steps.jsonl", "reward"),
