@@ -117,8 +117,9 @@ def split_opening(passage: str) -> tuple[str, str]:
     return passage[:cut].strip(), passage[cut:].strip()
 
 
-def prepare(corpus: Path | None, out: Path, vocab_size: int = VOCAB_SIZE) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
+def prepare(corpus: Path | None, out: Path, vocab_size: int | None = None) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
     """The tokenizer and the packed streams of training and held-out text, from `out` if they were made before."""
+    vocab_size = vocab_size or VOCAB_SIZE
     files = [out / name for name in ("tokenizer.model", "stream.npy", "held_out.npy")]
     found = [] if all(file.exists() for file in files) else documents(corpus)
     if not files[0].exists():
@@ -134,7 +135,7 @@ def prepare(corpus: Path | None, out: Path, vocab_size: int = VOCAB_SIZE) -> tup
     return tokenizer, np.load(files[1], mmap_mode="r"), np.load(files[2], mmap_mode="r")
 
 
-def read(corpus: Path | None, out: Path, vocab_size: int = VOCAB_SIZE, longest: int = 1024) -> Corpus:
+def read(corpus: Path | None, out: Path, vocab_size: int | None = None, longest: int = 1024) -> Corpus:
     """What the run reads, and what it is examined on.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gemwright.checkpoints.reward_folder import load_reward_model
+from gemwright.core.arrays import map_array
 from gemwright.data.documents import Document, Split
 from gemwright.data.pipeline.shards import write_whole
 from gemwright.data.skills import Question
@@ -74,7 +75,7 @@ def _pretrain(chain: Chain, folder: Path) -> Outcome:
     model = pretrain(recipe, folder)
     tokenizer, held_out = load_tokenizer(model), texts.held_out
     spoken = [document.text for document in held_out]
-    streams = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in SOURCES]
+    streams = [map_array(folder / f"{name}.npy") for name in SOURCES]
     as_read = np.concatenate([stream[: min(map(len, streams))] for stream in streams])  # half and half
     bits = document_bits(model, spoken, chain.sizes.model.max_positions)
     costs = np.stack([frequency_bits(as_read, tokenizer, spoken), bits, [len(text.encode()) for text in spoken]], 1)

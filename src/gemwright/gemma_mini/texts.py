@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gemwright.core.arrays import map_array
 from gemwright.data.documents import Document, Split
 from gemwright.data.mixture import Mixture, MixtureStage
 from gemwright.data.packing import Rows, pack
@@ -68,7 +69,7 @@ class Texts:
             )
             stream = pack(documents, tokenizer.bos_id, tokenizer.vocab_size)
             write_whole(path, lambda partial: _write_array(partial, stream))
-        return np.load(path, mmap_mode="r")
+        return map_array(path)
 
 
 def _write(path: Path, data: bytes) -> None:
