@@ -1,0 +1,1 @@
+from tests.quickly_compiled import quickly_compiled as quickly_compiled
