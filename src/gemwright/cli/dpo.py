@@ -1,7 +1,6 @@
 """`gemwright dpo`: a model learns from pairs of answers, without a reward model."""
 
 import json
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from gemwright.cli import options
 from gemwright.cli import pairs_options as of
+from gemwright.cli.interruptible import interruptible
 
 
 class LossName(StrEnum):
@@ -48,7 +48,6 @@ def dpo(
 ) -> None:
     """Tune a model on pairs of answers. Interrupted, the same command goes on."""
     from gemwright.model import DEFAULT_MODEL
-    from gemwright.training.loop import Interrupted
     from gemwright.tuning.beginning import Change
     from gemwright.tuning.dpo import dpo as tune
     from gemwright.tuning.lora import LINEAR
@@ -56,14 +55,11 @@ def dpo(
 
     change = Change(lora, dora, bits, tuple(targets or LINEAR))
     settings = PairSettings(change, epochs, rate, length, batch_tokens, held_out, seed, save_every)
-    try:
+    with interruptible():
         done = tune(
             DEFAULT_MODEL if model == "default" else model, pairs, out, loss.value, beta=beta, smoothing=smoothing,
             eval_data=eval_file, skip_bad=skip_bad, overwrite=overwrite, revision=revision, settings=settings,
         )  # fmt: skip
-    except Interrupted as error:
-        print(f"{error}; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(asdict(done), indent=2, default=str))
         return

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemwright.cli.interruptible import interruptible
+
 if TYPE_CHECKING:  # it needs jax, which `--help` does not wait for
     from gemwright.training.members import Members
 
@@ -56,7 +58,6 @@ def pretrain(
 
         keep_memory()
 
-    from gemwright.training.loop import Interrupted
     from gemwright.training.pretrain import pretrain as run
     from gemwright.training.pretrain import read_recipe
 
@@ -64,11 +65,8 @@ def pretrain(
         _replay(recipe, given, out, replay)
         return
     members = _join(coordinator, supervisor, process, processes or 1)
-    try:
+    with interruptible():
         model = run(read_recipe(recipe, given), out, until, members, country)
-    except Interrupted as stopped:
-        typer.echo(f"{stopped}; saved. The same command goes on.", err=True)
-        raise typer.Exit(130) from None
     if process == 0:
         typer.echo(f"{model}: trained; {out / 'report.md'} tells how")
 

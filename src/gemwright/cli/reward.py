@@ -1,7 +1,6 @@
 """`gemwright reward`: a reward model from pairs of answers."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ import typer
 
 from gemwright.cli import options
 from gemwright.cli import pairs_options as of
+from gemwright.cli.interruptible import interruptible
 
 
 def reward(
@@ -36,7 +36,6 @@ def reward(
 ) -> None:
     """Learn which answers are preferred. Interrupted, the same command goes on."""
     from gemwright.model import DEFAULT_MODEL
-    from gemwright.training.loop import Interrupted
     from gemwright.tuning.beginning import Change
     from gemwright.tuning.lora import LINEAR
     from gemwright.tuning.pair_learning import PairSettings
@@ -45,14 +44,11 @@ def reward(
 
     change = Change(lora, dora, bits, tuple(targets or LINEAR))
     settings = PairSettings(change, epochs, rate, length, batch_tokens, held_out, seed, save_every)
-    try:
+    with interruptible():
         done = learn(
             DEFAULT_MODEL if model == "default" else model, pairs, out, eval_data=eval_file, centre=centre,
             skip_bad=skip_bad, overwrite=overwrite, revision=revision, settings=settings,
         )  # fmt: skip
-    except Interrupted as error:
-        print(f"{error}; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(asdict(done), indent=2, default=str))
         return

@@ -11,6 +11,7 @@ import typer
 
 from gemwright.cli import options
 from gemwright.cli import pairs_options as of
+from gemwright.cli.interruptible import interruptible
 
 if TYPE_CHECKING:  # loads slowly, and --help does not need it
     from gemwright.tuning.rlhf import Reinforced
@@ -69,7 +70,6 @@ def rlhf(
 ) -> None:
     """Tune a model by rewards of its answers. Interrupted, the same command goes on."""
     from gemwright.model import DEFAULT_MODEL
-    from gemwright.training.loop import Interrupted
     from gemwright.tuning.actor import How
     from gemwright.tuning.beginning import Change
     from gemwright.tuning.lora import LINEAR
@@ -89,15 +89,12 @@ def rlhf(
         seed=seed,
     )
     watched = Watched(beta, kl, difference, faults.value, watch_every, held_out, save_every)
-    try:
+    with interruptible():
         done = tune(
             DEFAULT_MODEL if model == "default" else model, prompts, out, reward, rater=rater, overwrite=overwrite,
             revision=revision, change=Change(lora, dora, bits, tuple(targets or LINEAR)), how=how, watched=watched,
             say=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
-    except Interrupted as error:
-        print(f"{error}; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
     print(json.dumps(asdict(done), indent=2, default=str)) if as_json else _tell(done)
 
 

@@ -1,12 +1,12 @@
 """`gemwright sft`: a model learns the answers of example conversations."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemwright.cli import options
+from gemwright.cli.interruptible import interruptible
 
 if TYPE_CHECKING:  # loads slowly, and --help does not need it
     from gemwright.tuning.sft import Tuned
@@ -46,7 +46,6 @@ def sft(
 ) -> None:
     """Fine-tune a model on example conversations. Interrupted, the same command goes on."""
     from gemwright.model import DEFAULT_MODEL
-    from gemwright.training.loop import Interrupted
     from gemwright.tuning.lora import LINEAR
     from gemwright.tuning.sft import sft as tune
 
@@ -61,13 +60,10 @@ def sft(
         "lengths": tuple(length or ()), "batch_tokens": batch_tokens, "held_out": held_out, "seed": seed,
         "save_every": save_every, "teacher": teacher,
     }  # fmt: skip
-    try:
+    with interruptible():
         done = tune(
             source, data, out, eval_data=eval_file, skip_bad=skip_bad, overwrite=overwrite, revision=revision, **chosen
         )
-    except Interrupted as error:
-        print(f"{error}; the same command goes on", file=sys.stderr)
-        raise typer.Exit(130) from None
     _tell(done, model, out, bool(lora))
 
 

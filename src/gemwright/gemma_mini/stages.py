@@ -13,7 +13,7 @@ import numpy as np
 from gemwright.checkpoints.reward_folder import load_reward_model
 from gemwright.core.arrays import map_array
 from gemwright.data.documents import Document, Split
-from gemwright.data.pipeline.shards import write_whole
+from gemwright.data.pipeline.shards import write_text
 from gemwright.data.skills import Question
 from gemwright.gemma_mini import language
 from gemwright.gemma_mini.course import Stage, folder_of
@@ -273,12 +273,7 @@ def _share(
 
 
 def _write_rows(path: Path, rows: Iterable[Any]) -> None:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_whole(path, lambda partial: _write(partial, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _column(path: Path, name: str) -> list[float]:

@@ -12,7 +12,7 @@ from gemwright.core.arrays import map_array
 from gemwright.data.documents import Document, Split
 from gemwright.data.mixture import Mixture, MixtureStage
 from gemwright.data.packing import Rows, pack
-from gemwright.data.pipeline.shards import write_whole
+from gemwright.data.pipeline.shards import ColumnWriter, write_whole
 from gemwright.gemma_mini import language
 from gemwright.gemma_mini.sizes import Sizes
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
@@ -67,15 +67,11 @@ class Texts:
             documents = (
                 [tokenizer.bos_id, *tokenizer.encode(one.text), tokenizer.eos_id] for one in self._documents(source)
             )
-            stream = pack(documents, tokenizer.bos_id, tokenizer.vocab_size)
-            write_whole(path, lambda partial: _write_array(partial, stream))
+            writer = ColumnWriter(path)
+            writer.add(pack(documents, tokenizer.bos_id, tokenizer.vocab_size))
+            writer.close()
         return map_array(path)
 
 
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-
-
-def _write_array(path: Path, values: Array) -> None:
-    with path.open("wb") as file:
-        np.save(file, values)

@@ -21,11 +21,12 @@ from gemwright.data.mixture import Mixture, MixtureStage
 from gemwright.data.packing import Rows, Tokens
 from gemwright.data.pipeline.shards import write_json
 from gemwright.data.pipeline.tokens import streams_by_source
+from gemwright.data.recipe_file import in_recipe
 from gemwright.models.family import Decoder
 from gemwright.models.gemma import gemma1
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 from gemwright.training.loop import train
-from gemwright.training.pretrain import in_recipe, recipe_module
+from gemwright.training.pretrain import recipe_module
 from gemwright.training.run import Optimizer, Run, Stage
 from gemwright.training.run_report import losses_by_position
 

@@ -1,11 +1,9 @@
 """From a recipe's file to a trained model: what `gemwright pretrain` does."""
 
-import importlib.util
 import inspect
 import traceback
 import typing
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 
 from gemwright.checkpoints.save import save_checkpoint
 from gemwright.data.ahead import Data, ReadAhead
+from gemwright.data.recipe_file import in_recipe, run_recipe_file
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.training.effort import machine_peak
 from gemwright.training.loop import Diverged, train
@@ -173,24 +172,4 @@ def recipe_module(path: Path) -> ModuleType:
         raise ValueError(
             f"{path}: expected a recipe, a Python file, found {'none' if not path.exists() else 'another'}"
         )
-    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with in_recipe(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def in_recipe(path: Path) -> Generator[None]:
-    """What goes wrong in a recipe is told with its line."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, SyntaxError):
-            line = error.lineno
-        else:
-            frames = traceback.extract_tb(error.__traceback__)
-            line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename) == path), None)
-        raise ValueError(f"{path}, line {line or '?'}: {type(error).__name__}: {error}") from error
+    return run_recipe_file(path)

@@ -106,7 +106,10 @@ class Supervisor:
         elif fields.get("done"):
             self._done |= set() if number is None else {number}
         else:
-            self._workers[int(fields["process"])] = _Worker(wire, fields)
+            number = int(fields["process"])
+            if number in self._workers and self._workers[number].wire is not wire:
+                self._tell_broken()  # it began anew before its end was heard of
+            self._workers[number] = _Worker(wire, fields)
             if len(self._workers) == self.processes and all(worker.ready for worker in self._workers.values()):
                 self._begin()
 

@@ -107,16 +107,7 @@ def dpo(
     check_target(folder, overwrite, CONFIG_FILE if change.lora else "config.json")
     cache_compilations()
     base = read_base(model, revision)
-    assert base.tokenizer is not None
-    bad_rows = folder.with_name(folder.name + ".bad.jsonl") if skip_bad else None
-    sides = read_pairs(
-        Path(pairs),
-        Path(eval_data) if eval_data else None,
-        base.tokenizer,
-        base.config.max_positions,
-        settings,
-        bad_rows,
-    )
+    sides = read_pairs(pairs, eval_data, base, settings, folder, skip_bad=skip_bad)
     ties = [pair.place for pair in sides.learned if pair.tie]
     if ties:
         raise ValueError(f"{ties[0]}: a tie says nothing to {loss}, and there are {len(ties)}; remove them")

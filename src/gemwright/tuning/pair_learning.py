@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 
+from gemwright.checkpoints.load import Checkpoint
 from gemwright.data.example_rows import ExampleRows
 from gemwright.data.example_sides import Sides, sides_of
 from gemwright.data.pair_rows import pair_layout, pair_size
 from gemwright.data.pairs import Pair, pair_of
 from gemwright.data.rows import Row
-from gemwright.text.tokenizer import Tokenizer
 from gemwright.training.loop import Interrupted
 from gemwright.training.store import Store
 from gemwright.tuning.beginning import Change
@@ -58,27 +58,36 @@ class PairSettings:
 
 
 def read_pairs(
-    data: Path,
-    eval_data: Path | None,
-    tokenizer: Tokenizer,
-    longest: int,
+    data: str | Path,
+    eval_data: str | Path | None,
+    base: Checkpoint,
     settings: PairSettings,
-    bad_rows: Path | None,
+    out: Path,
+    *,
+    skip_bad: bool,
 ) -> Sides[Pair]:
     """All pairs, checked; those of a prompt are on one side alone.
+
+    Args:
+      out: beside it stand the rows that `skip_bad` leaves out.
 
     Raises:
       ValueError: as `sides_of` does.
     """
 
+    tokenizer = base.tokenizer
+    assert tokenizer is not None
+
     def make(row: Row) -> Pair:
-        return pair_of(row, tokenizer, longest)
+        return pair_of(row, tokenizer, base.config.max_positions)
 
     def prompt(pair: Pair) -> tuple[int, ...]:
         return tuple(pair.chosen.ids[: pair.prompt])
 
     share, seed = settings.held_out, settings.seed
-    return sides_of(data, eval_data, make, prompt, share=share, seed=seed, bad_rows=bad_rows)
+    held_out = Path(eval_data) if eval_data else None
+    bad_rows = out.with_name(out.name + ".bad.jsonl") if skip_bad else None
+    return sides_of(Path(data), held_out, make, prompt, share=share, seed=seed, bad_rows=bad_rows)
 
 
 @dataclass(frozen=True)

@@ -81,15 +81,7 @@ def reward(
     cache_compilations()
     base = read_base(model, revision)
     assert base.tokenizer is not None
-    bad_rows = folder.with_name(folder.name + ".bad.jsonl") if skip_bad else None
-    sides = read_pairs(
-        Path(pairs),
-        Path(eval_data) if eval_data else None,
-        base.tokenizer,
-        base.config.max_positions,
-        settings,
-        bad_rows,
-    )
+    sides = read_pairs(pairs, eval_data, base, settings, folder, skip_bad=skip_bad)
     kept = folder.with_name(folder.name + ".run")
     course = PairCourse(sides, settings, kept, "reward", {"model": str(model), "centre": centre})
     learner = _learner(base, course, centre)
