@@ -18,7 +18,9 @@ import argparse
 import inspect
 import json
 import textwrap
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +31,22 @@ from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
 from tests.tiny import CONFIG, GEMMA3, GRIFFIN, PALIGEMMA, sharp_weights
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Iterator[None]:
+    """For files that compile much and run few steps, of loops and commands and not of numbers: XLA leaves out most of
+    its work, here and in the processes that a test starts. No program of either kind is taken for the other.
+    """
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        jax.config.update(name, True)
+        jax.clear_caches()
+        yield
+    jax.config.update(name, before)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from gemwright.data.skills import SKILLS, Question, questions
 from gemwright.model import Model
 from recipes import skills
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def some(split: Any, count: int = 1200, seed: int = 0) -> list[Question]:
     return list(itertools.islice(questions(split, seed), count))

@@ -14,6 +14,8 @@ from gemwright.training.supervisor import Held, common_step
 from tests.training.test_kill import ROOT, lines
 from tests.training.tiny_recipe import __file__ as RECIPE
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 STEPS, MEMORY_EVERY = 40, 4
 
 

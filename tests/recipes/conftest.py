@@ -1,1 +1,0 @@
-from tests.quickly_compiled import quickly_compiled as quickly_compiled
