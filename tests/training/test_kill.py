@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -16,7 +14,6 @@ from gemwright.checkpoints.load import load_checkpoint
 from gemwright.core.module import named_leaves
 from gemwright.training.loop import train
 from gemwright.training.report import read_losses
-from tests.tolerances import SAME
 from tests.training import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -2,17 +2,22 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from gemwright.training.loop import train
 from gemwright.training.report import read_losses
 from gemwright.training.supervisor import Held, common_step
-from tests.training.test_kill import ROOT, lines
-from tests.training.tiny_recipe import __file__ as RECIPE
+from tests.tolerances import SAME
+from tests.training import tiny_recipe
+from tests.training.test_kill import ROOT, begun, lines
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -21,7 +26,15 @@ STEPS, MEMORY_EVERY = 40, 4
 
 def supervised(out: Path) -> subprocess.Popen[str]:
     """Two processes that keep their state in memory, and write no checkpoint before the end."""
-    command = [sys.executable, "-m", "gemwright.cli.main", "pretrain", RECIPE, "--workers=2", f"--out={out}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gemwright.cli.main",
+        "pretrain",
+        tiny_recipe.__file__,
+        "--workers=2",
+        f"--out={out}",
+    ]
     sets = (f"steps={STEPS}", "seconds=0.05", "save_every=1000", f"guard.memory_every={MEMORY_EVERY}", f"tell={out}")
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     command += [f"--set={text}" for text in sets]
@@ -34,11 +47,31 @@ def kill(worker: int, out: Path, supervisor: subprocess.Popen[str]) -> None:
     assert supervisor.poll() is None
 
 
-def test_either_process_is_killed_and_the_losses_are_those_of_an_unkilled_run(tmp_path: Path) -> None:
-    unkilled, killed = tmp_path / "unkilled", tmp_path / "killed"
-    whole = supervised(unkilled)
-    assert whole.wait(timeout=200) == 0, whole.communicate()[1]
-    whole.communicate()
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two processes that nobody supervised and nobody killed."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = f"--coordinator=localhost:{free.getsockname()[1]}"
+    options = (place, "--processes=2", f"--set=steps={STEPS}")
+    both = [begun(folder, *options, f"--process={number}", devices=1) for number in range(2)]
+    ends = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    return folder
+
+
+def test_two_processes_take_the_steps_of_one(undisturbed: Path, tmp_path: Path) -> None:
+    train(tiny_recipe.run(STEPS), tiny_recipe.rows(), tmp_path)
+    np.testing.assert_allclose(read_losses(undisturbed), read_losses(tmp_path), rtol=0, atol=SAME)
+    assert jax.device_count() == 2
+    assert (undisturbed / "model" / "model.safetensors").exists()
+
+
+def test_either_process_is_killed_and_the_losses_are_those_of_an_unkilled_run(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path
     run = supervised(killed)
     for worker, count in ((1, 6), (0, 22)):
         while lines(killed / "losses.jsonl") < count:
@@ -54,9 +87,9 @@ def test_either_process_is_killed_and_the_losses_are_those_of_an_unkilled_run(tm
     assert told.count("was lost (signal 9)") == 2
     events = (killed / "events.jsonl").read_text()
     assert events.count("out of memory") == 2
-    assert read_losses(killed) == read_losses(unkilled)
+    assert read_losses(killed) == read_losses(undisturbed)
     model = "model/model.safetensors"
-    assert (killed / model).read_bytes() == (unkilled / model).read_bytes()
+    assert (killed / model).read_bytes() == (undisturbed / model).read_bytes()
 
 
 @pytest.mark.parametrize(
