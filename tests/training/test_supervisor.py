@@ -37,7 +37,7 @@ def supervised(out: Path) -> subprocess.Popen[str]:
     ]
     sets = (f"steps={STEPS}", "seconds=0.05", "save_every=1000", f"guard.memory_every={MEMORY_EVERY}", f"tell={out}")
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    command += [f"--set={text}" for text in sets]
+    command += ["--workers=2", f"--out={out}", *(f"--set={text}" for text in sets)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
