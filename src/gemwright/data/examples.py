@@ -5,6 +5,8 @@ Three shapes are known by their keys:
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}       (ShareGPT)
     {"prompt": "Hi", "completion": "Hello!"}                                  (texts, or lists of messages)
+
+and {"text": "Once upon a time"} is a document that is learned whole, beside them or alone.
 """
 
 import json
@@ -20,6 +22,7 @@ from gemwright.text.tokenizer import Tokenizer
 T = TypeVar("T")
 
 _SHARE_GPT_ROLES = {"human": "user", "user": "user", "gpt": "model", "model": "model", "assistant": "model"}
+_CONVERSATIONS = {"messages", "conversations", "prompt", "completion"}
 _SHOWN = 10  # faults in a message
 
 
@@ -116,13 +119,15 @@ def write_faults(faults: Iterable[Fault], path: Path) -> None:
 
 
 def example_of(row: Row, tokenizer: Tokenizer, longest: int) -> Example:
-    """Check a row and lay out its conversation.
+    """Check a row and lay out its conversation, or its document.
 
     Raises:
-      ValueError: if it is no conversation that a model can learn from; says what was expected and found.
+      ValueError: if it is nothing that a model can learn from; says what was expected and found.
     """
     if row.fault:
         raise ExamplesError(row.fault)
+    if isinstance(row.value, Mapping) and "text" in row.value and not _CONVERSATIONS & row.value.keys():
+        return _document(row, row.value["text"], tokenizer, longest)
     return example_of_messages(row, messages_of(row.value), tokenizer, longest)
 
 
@@ -134,11 +139,28 @@ def example_of_messages(row: Row, messages: list[Message], tokenizer: Tokenizer,
     """
     _check_turns(messages)
     prompt = format_chat(tokenizer, messages, add_generation_prompt=False)
-    if len(prompt.ids) > longest:
-        raise ExamplesError(
-            f"expected at most {longest} tokens, found {len(prompt.ids)}; shorten or divide the conversation"
-        )
+    _check_size(prompt.ids, longest, "conversation")
     return Example(prompt.ids, prompt.answer, row.file, row.number)
+
+
+def _document(row: Row, text: Any, tokenizer: Tokenizer, longest: int) -> Example:
+    """A text between BOS and EOS, all of it learned."""
+    if not isinstance(text, str) or not text.strip():
+        raise ExamplesError(f"text: expected a document, found {text!r}")
+    _check_characters("text", text)
+    ids = [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+    _check_size(ids, longest, "document")
+    return Example(ids, [False, *[True] * (len(ids) - 1)], row.file, row.number)
+
+
+def _check_size(ids: list[int], longest: int, what: str) -> None:
+    if len(ids) > longest:
+        raise ExamplesError(f"expected at most {longest} tokens, found {len(ids)}; shorten or divide the {what}")
+
+
+def _check_characters(place: str, text: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ExamplesError(f"{place}: half a surrogate pair is no character; mend the escape \\u in it")
 
 
 def messages_of(value: Any) -> list[Message]:
@@ -157,7 +179,7 @@ def messages_of(value: Any) -> list[Message]:
     if {"prompt", "completion"} <= row.keys():
         return [*messages_at(row, "prompt", "user"), *messages_at(row, "completion", "model")]
     keys = sorted(map(str, row))
-    raise ExamplesError(f"expected messages, conversations, or prompt and completion, found the keys {keys}")
+    raise ExamplesError(f"expected messages, conversations, prompt and completion, or text, found the keys {keys}")
 
 
 def _messages(found: Any, key: str, message: Any) -> list[Message]:
@@ -216,7 +238,6 @@ def _check_turns(messages: list[Message]) -> None:
         text = "".join(message.parts)
         if not text.strip() and message.role != "system":  # many data sets have an empty system turn
             raise ExamplesError(f"turn {number}: the {message.role}'s text is empty; write it or remove the row")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ExamplesError(f"turn {number}: half a surrogate pair is no character; mend the escape \\u in it")
+        _check_characters(f"turn {number}", text)
     if messages and messages[-1].role != "model":
         raise ExamplesError(f"turn {len(messages)} is {messages[-1].role}, and the last: expected the model's answer")

@@ -1,0 +1,117 @@
+"""The default model's tuning: skills, what it says of itself, and some of what it had read before.
+
+    python -m recipes.tuned --corpus FOLDER --base MODEL --out runs/tuned
+
+writes the examples, fine-tunes all weights by `gemwright.sft`, and examines the result. A quarter of what is read is of
+the corpus, so that the model goes on with texts as before. Interrupted, the same command goes on. Expected: see
+docs/tuning.md.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gemwright
+from gemwright.data.documents import read_folder, standard_library
+from gemwright.data.skills import fingerprint, questions
+from gemwright.model import DEFAULT_MODEL, Model
+from recipes.manners import manners
+from recipes.mini import mixture, passages, split_opening
+from recipes.skills import examine, replies, share, skills, taught, write_rows
+
+MANNERS, TURNS = 0.15, 0.25
+"""Of the questions, those about the model and its limits; of the conversations, those that go on for a second turn."""
+TEXTS, CHATS = 0.08, 0.05
+"""Documents, and openings of documents to go on with, for each conversation."""
+LONGEST = 700
+"""Characters of a passage."""
+
+
+def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Examples of all kinds."""
+    rng = random.Random(f"tuned {seed}")
+    asked, said, read = taught(seed), manners("train", seed), _passages(corpus, seed)
+
+    def turn() -> tuple[str, str]:
+        if rng.random() < MANNERS:
+            return next(said)
+        row = next(asked)
+        return row["prompt"], row["completion"]
+
+    for _ in range(count):
+        yield _conversation([turn() for _ in range(1 + (rng.random() < TURNS))])
+        if rng.random() < TEXTS:
+            yield {"text": next(read)}
+        if rng.random() < CHATS and all(parts := split_opening(next(read))):
+            yield _conversation([parts])
+
+
+def _conversation(turns: list[tuple[str, str]]) -> dict[str, Any]:
+    roles = [("user", "assistant")] * len(turns)
+    messages = [
+        {"role": role, "content": text}
+        for pair, texts in zip(roles, turns, strict=True)
+        for role, text in zip(pair, texts, strict=True)
+    ]
+    return {"messages": messages}
+
+
+def _passages(corpus: Path | None, seed: int) -> Iterator[str]:
+    """Of the training documents, mixed, without end."""
+    found = [*(read_folder(corpus) if corpus else []), *standard_library()]
+    rng = np.random.default_rng(seed)
+    texts = [piece for document in mixture(found, rng) for piece in passages(document.text, LONGEST)]
+    kept = [text for text in texts if 40 < len(text) < 2 * LONGEST]
+    while True:
+        for index in rng.permutation(len(kept)):
+            yield kept[index]
+
+
+def examine_manners(model: Model, count: int, seed: int) -> dict[str, float]:
+    """Questions held out by their words, answered to the letter."""
+    found = list(itertools.islice(manners("heldout", seed), count))
+    said = replies(model, [question for question, _ in found])
+    return share(sum(text == answer for text, (_, answer) in zip(said, found, strict=True)), count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for examples, result and report")
+    parser.add_argument("--corpus", type=Path, help="a folder of text files or JSON lines")
+    parser.add_argument("--base", default=str(DEFAULT_MODEL), help="the model that is tuned")
+    parser.add_argument("--examples", type=int, default=180_000)
+    parser.add_argument("--lora", type=int, default=0)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--questions", type=int, default=1800, help="of the examination")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    begun, data = time.perf_counter(), asked.out / "train.jsonl"
+    if not data.exists():
+        write_rows(data, rows(asked.examples, asked.corpus, asked.seed))
+    settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": 1, "seed": asked.seed}
+    tuned = gemwright.sft(asked.base, data, asked.out / "tuned", held_out=0.002, overwrite=True, **settings)
+    base = gemwright.load(asked.base)
+    model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
+    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
+    report = {
+        **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
+        **settings,
+        "fingerprint": fingerprint(found),
+        "before": examine(base, found),
+        "after": examine(model, found),
+        "manners": examine_manners(model, 200, asked.seed),
+        "seconds": round(time.perf_counter() - begun),
+    }
+    (asked.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
