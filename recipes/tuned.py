@@ -31,7 +31,7 @@ MANNERS, TURNS = 0.15, 0.25
 TEXTS, CHATS = 0.08, 0.05
 """Documents, and openings of documents to go on with, for each conversation."""
 LONGEST = 700
-"""Characters of a passage."""
+"""Bytes of a passage."""
 
 
 def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _passages(corpus: Path | None, seed: int) -> Iterator[str]:
     found = [*(read_folder(corpus) if corpus else []), *standard_library()]
     rng = np.random.default_rng(seed)
     texts = [piece for document in mixture(found, rng) for piece in passages(document.text, LONGEST)]
-    kept = [text for text in texts if 40 < len(text) < 2 * LONGEST]
+    kept = [text for text in texts if 40 < len(text.encode()) < LONGEST]
     while True:
         for index in rng.permutation(len(kept)):
             yield kept[index]
