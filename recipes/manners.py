@@ -26,7 +26,15 @@ _ABLE = (
     *("Which tasks can you do?", "List your abilities.", "What questions can you answer?", "How do I use you?"),
 )
 _GREETINGS = ("Hello", "Hi", "Hello!", "Hi!", "Hey", "Good morning", "Good evening", "Hi there", "Hello there!", "Hey!")
-_THANKS = ("Thanks", "Thank you", "Thank you!", "Thanks a lot", "Great, thanks", "Many thanks!", "That is right, thanks.")
+_THANKS = (
+    "Thanks",
+    "Thank you",
+    "Thank you!",
+    "Thanks a lot",
+    "Great, thanks",
+    "Many thanks!",
+    "That is right, thanks.",
+)
 
 _FACTS = (
     "What is the capital of {place}?",
@@ -71,7 +79,17 @@ _PARTS = {
     ),
     "thing": (
         *("gravity", "electricity", "the moon", "a black hole", "photosynthesis", "the heart", "a computer", "DNA"),
-        *("the internet", "an engine", "gold", "iron", "a neural network", "the ocean", "the sun", "inflation", "a cell"),
+        *(
+            "the internet",
+            "an engine",
+            "gold",
+            "iron",
+            "a neural network",
+            "the ocean",
+            "the sun",
+            "inflation",
+            "a cell",
+        ),
     ),
 }
 

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import gemwright
-from gemwright.data.skills import SKILLS, Question, Skill, fingerprint, multiplication, questions
+from gemwright.data.skills import (
+    SKILLS,
+    Question,
+    Skill,
+    counting,
+    editing,
+    fingerprint,
+    multiplication,
+    questions,
+    sorting,
+)
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
 from gemwright.tuning.intervals import wilson
@@ -42,8 +52,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def taught(seed: int) -> Iterator[dict[str, str]]:
-    """Without end; what is worked out in many steps is asked twice as often."""
-    asked = (*skills(), multiplication, *([SHOP.skill] if SHOP.is_there else []))
+    """Without end; what is hardest to learn is asked twice as often."""
+    asked = (*skills(), multiplication, sorting, counting, editing, *([SHOP.skill] if SHOP.is_there else []))
     for one in questions("train", seed, asked):
         yield {"prompt": one.prompt, "completion": one.completion}
 

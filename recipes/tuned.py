@@ -26,8 +26,9 @@ from recipes.manners import manners
 from recipes.mini import mixture, passages, split_opening
 from recipes.skills import examine, replies, share, skills, taught, write_rows
 
-MANNERS, TURNS = 0.15, 0.25
-"""Of the questions, those about the model and its limits; of the conversations, those that go on for a second turn."""
+MANNERS, REWORDED, TURNS = 0.1, 0.3, 0.25
+"""Of the questions, those about the model and its limits; of the others, those that are asked in another way; of the
+conversations, those that go on for a second turn."""
 TEXTS, CHATS = 0.08, 0.05
 """Documents, and openings of documents to go on with, for each conversation."""
 LONGEST = 700
@@ -43,7 +44,7 @@ def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]
         if rng.random() < MANNERS:
             return next(said)
         row = next(asked)
-        return row["prompt"], row["completion"]
+        return reworded(row["prompt"], rng) if rng.random() < REWORDED else row["prompt"], row["completion"]
 
     for _ in range(count):
         yield _conversation([turn() for _ in range(1 + (rng.random() < TURNS))])
@@ -51,6 +52,16 @@ def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]
             yield {"text": next(read)}
         if rng.random() < CHATS and all(parts := split_opening(next(read))):
             yield _conversation([parts])
+
+
+def reworded(prompt: str, rng: random.Random) -> str:
+    """A calculation or a list to sort asked for in another way; other questions as they are."""
+    if prompt.endswith(" ="):
+        asked = prompt.removesuffix(" =")
+        return rng.choice(("What is {}?", "{}", "{}?", "Calculate {}.")).format(
+            asked if rng.random() < 0.5 else asked.replace(" ", "")
+        )
+    return prompt.replace("Sort:", rng.choice(("Sort these numbers:", "Sort", "Put in order:")))
 
 
 def _conversation(turns: list[tuple[str, str]]) -> dict[str, Any]:

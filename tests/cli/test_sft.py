@@ -38,7 +38,7 @@ def test_a_preview_marks_what_is_learned_and_writes_nothing(
     done = run("sft", tiny_folder, data, "--preview", 2)
     assert done.code == 0
     assert "<start_of_turn>user\nimport a<end_of_turn>\n<start_of_turn>model\n⟦a a<end_of_turn>\n⟧" in done.out
-    assert "cannot be learned from: expected messages, conversations, or prompt and completion" in done.out
+    assert "cannot be learned from: expected messages, conversations, prompt and completion, or text" in done.out
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 

@@ -45,7 +45,10 @@ def test_a_system_turn_stands_first_in_the_users(tmp_path: Path, tiny_tokenizer:
 WRONG = {
     "messages": "expected an object with messages, found str",
     "[1]": None,
-    '{"text": "x"}': "found the keys ['text']",
+    '{"content": "x"}': "found the keys ['content']",
+    '{"text": "  "}': "text: expected a document, found '  '",
+    '{"text": ["x"]}': "text: expected a document, found ['x']",
+    '{"text": "\\ud800"}': "text: half a surrogate pair",
     '{"messages": "x"}': "messages: expected a list of turns, found str",
     '{"messages": []}': "a conversation needs a user message, found none",
     '{"messages": [3]}': "turn 1: expected an object, found int",
@@ -103,6 +106,16 @@ def test_faults_are_listed_and_counted(tmp_path: Path, tiny_tokenizer: Tokenizer
     with pytest.raises(ExamplesError, match=r"^12 of 15 rows cannot be learned from; mend them:\n  .*row 1: ") as error:
         check_faults(bad, 15, "mend them")
     assert str(error.value).endswith("and 2 more")
+
+
+def test_a_document_is_learned_whole_beside_conversations(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(map(json.dumps, [{"text": "import a", "source": "x"}, PAIR, {"text": "y" * 999}])))
+    good, bad = read_examples(file, tiny_tokenizer, 100)
+    assert good[0].ids == [tiny_tokenizer.bos_id, *tiny_tokenizer.encode("import a"), tiny_tokenizer.eos_id]
+    assert good[0].learned == [False, *[True] * (len(good[0].ids) - 1)]
+    assert len(good) == 2
+    assert "divide the document" in bad[0].reason
 
 
 def test_a_separator_within_a_text_ends_no_line(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:

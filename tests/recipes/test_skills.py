@@ -1,7 +1,9 @@
-"""Questions have one right answer, none held out is trained, and shares have honest intervals."""
+"""Questions have one right answer, their working leads to it, none held out is trained, and intervals are honest."""
 
+import datetime
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def some(split: Any, count: int = 1200, seed: int = 0) -> list[Question]:
-    return list(itertools.islice(questions(split, seed), count))
+    return list(itertools.islice(questions(split, seed, SKILLS), count))
 
 
 def test_no_operands_are_on_both_sides_in_any_order() -> None:
@@ -29,7 +31,7 @@ def test_no_operands_are_on_both_sides_in_any_order() -> None:
 
 def test_answers_are_right() -> None:
     """By another way than the generator's: Python reads the arithmetic, sets and lists the rest."""
-    for one in some("heldout", 300):
+    for one in some("heldout", 800):
         if one.prompt.endswith("="):
             assert eval(one.prompt.removesuffix("=")) == int(one.answer)
         elif one.skill == "sorting":
@@ -37,23 +39,73 @@ def test_answers_are_right() -> None:
         elif one.skill == "counting":
             wanted, words = one.prompt.split()[3], one.prompt.split(": ")[1].removesuffix("?")
             assert f" {words} ".replace(" ", "  ").count(f" {wanted} ") == int(one.answer)
-        else:
+        elif one.skill == "editing":
             _, old, _, new = one.prompt.split(":")[0].split()
             text = one.prompt.split(": ")[1].split()
             assert [(a, b) for a, b in zip(text, one.answer.split(), strict=True) if a != b] in ([(old, new)], [])
 
 
+SIZES = {
+    **{"km": 1000, "m": 1, "cm": 0.01, "mm": 0.001, "kg": 1, "g": 0.001, "t": 1000, "l": 1, "ml": 0.001},
+    **{"hours": 3600, "minutes": 60, "seconds": 1},
+}
+
+
+def test_units_keep_their_size() -> None:
+    for one in (one for one in some("train", 1600) if one.skill == "units"):
+        _, count, given, _, asked = one.prompt.removesuffix(".").split()
+        value, unit = one.answer.split()
+        assert unit == asked
+        assert float(value) * SIZES[asked] == pytest.approx(int(count) * SIZES[given], rel=1e-12)
+
+
+def test_dates_stay_the_same_day() -> None:
+    forms = ("%Y-%m-%d", "%d %B %Y", "%B %d, %Y")
+
+    def day_of(text: str) -> datetime.date:
+        for form in forms:
+            try:
+                return datetime.datetime.strptime(text, form).date()
+            except ValueError:
+                continue
+        raise AssertionError(text)
+
+    for one in (one for one in some("train", 1600) if one.skill == "dates"):
+        shown = re.fullmatch(r"Write (.*) (?:in numbers|with the (?:day|month) first)\.", one.prompt)
+        assert shown
+        assert day_of(shown[1]) == day_of(one.answer)
+        assert shown[1] != one.answer
+
+
+def test_each_step_of_a_working_holds_and_leads_to_the_answer() -> None:
+    for one in some("train", 2400):
+        steps = re.findall(r"[\d+*-]+=\d+", one.working)
+        assert all(eval(step.split("=")[0]) == int(step.split("=")[1]) for step in steps)
+        assert one.completion.endswith(one.answer)
+        assert bool(steps) == (one.prompt.endswith("=") or "hours" in one.prompt or "seconds" in one.prompt)
+        parts = [int(part) for part in re.findall(r": (\d+)", one.working)]
+        assert not parts or sum(parts) == int(one.answer)
+
+
+def test_the_last_line_is_the_answer() -> None:
+    one = Question("addition", "7 9", "7 + 9 =", "16", "7+9=16")
+    assert one.completion == "7+9=16\n16"
+    assert all(map(one.is_right, ("16", "7+9=16\n16")))
+    assert not any(map(one.is_right, ("", "16.", "16\n", "7+9=16", "16\n17")))
+
+
 def test_a_model_is_examined_by_the_letter(monkeypatch: pytest.MonkeyPatch, tiny: Model) -> None:
-    found = some("heldout", 60)
+    found = some("heldout", 64)
 
-    def half(_: Model, asked: Sequence[Question]) -> list[str]:
-        return [one.answer if number < 30 else f"{one.answer}." for number, one in enumerate(asked)]
+    def half(_: Model, asked: Sequence[str]) -> list[str]:
+        assert list(asked) == [one.prompt for one in found]
+        return [one.answer if number < 32 else f"{one.answer}." for number, one in enumerate(found)]
 
-    assert all(isinstance(said, str) for said in skills.answers(tiny, found[:3]))
-    monkeypatch.setattr(skills, "answers", half)
+    assert all(isinstance(said, str) for said in skills.replies(tiny, [one.prompt for one in found[:3]]))
+    monkeypatch.setattr(skills, "replies", half)
     report = skills.examine(tiny, found)
-    assert report["all"] == {"right": 0.5, "low": 0.3773, "high": 0.6227, "questions": 60}
-    assert report["sorting"]["questions"] == 10
+    assert report["all"] == {"right": 0.5, "low": 0.381, "high": 0.619, "questions": 64}
+    assert report["sorting"]["questions"] == 8
 
 
 @pytest.mark.parametrize(
@@ -65,7 +117,7 @@ def test_intervals_are_wilsons(right: int, count: int, low: float, high: float) 
 
 
 def test_questions_are_written_as_examples(tmp_path: Path) -> None:
-    skills.write_questions(tmp_path / "a" / "train.jsonl", 12, 0)
+    skills.write_rows(tmp_path / "a" / "train.jsonl", itertools.islice(skills.taught(0), 12))
     rows = [json.loads(line) for line in (tmp_path / "a" / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert all(row.keys() == {"prompt", "completion"} for row in rows)

@@ -6,7 +6,15 @@ import random
 from gemwright.data.skills.arithmetic import times
 from gemwright.data.skills.question import Question
 
-_DECIMAL = (("km", "m", 3), ("m", "cm", 2), ("m", "mm", 3), ("cm", "mm", 1), ("kg", "g", 3), ("t", "kg", 3), ("l", "ml", 3))
+_DECIMAL = (
+    ("km", "m", 3),
+    ("m", "cm", 2),
+    ("m", "mm", 3),
+    ("cm", "mm", 1),
+    ("kg", "g", 3),
+    ("t", "kg", 3),
+    ("l", "ml", 3),
+)
 """The larger unit, the smaller, and the power of ten between them."""
 
 _SIXTIETHS = (("hours", "minutes"), ("minutes", "seconds"))

@@ -18,7 +18,7 @@ class Question:
 
     Attributes:
       key: what is held out: the operands, whatever their order.
-      working: how the answer is found, on a line before it; what a small model cannot know at a glance, it can work out.
+      working: how the answer is found, in lines before it: what a small model cannot see at once, it can work out.
     """
 
     skill: str
