@@ -12,7 +12,9 @@ import pytest
 
 from gemwright.data.skills import SKILLS, Question, questions
 from gemwright.model import Model
-from recipes import skills
+from gemwright.text.chat import Message
+from gemwright.tuning.rewards.reward import Task
+from recipes import practice, skills
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -121,3 +123,12 @@ def test_questions_are_written_as_examples(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "a" / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert all(row.keys() == {"prompt", "completion"} for row in rows)
+
+
+def test_practice_is_rewarded_where_the_last_line_is_right(tmp_path: Path) -> None:
+    practice.write_prompts(tmp_path / "prompts.jsonl", "counting", 7)
+    rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    assert all(row["prompt"].startswith("How often is") for row in rows)
+    task, rule = Task([Message("user", rows[0]["prompt"])], rows[0], "row 1"), practice.last_line()
+    answers = [rows[0]["answer"], f"so:\n{rows[0]['answer']}", f"{rows[0]['answer']}0", ""]
+    assert [judged.value for judged in rule([task] * 4, answers)] == [1.0, 1.0, 0.0, 0.0]
