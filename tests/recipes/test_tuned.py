@@ -64,3 +64,20 @@ def test_manners_are_examined_to_the_letter(monkeypatch: pytest.MonkeyPatch) -> 
     known = dict(itertools.islice(manners.manners("heldout", 0), 40))
     monkeypatch.setattr(tuned, "replies", lambda _, asked: [known[question] for question in asked[:-10]] + ["No."] * 10)
     assert tuned.examine_manners(None, 40, 0)["right"] == 0.75  # pyright: ignore[reportArgumentType]
+
+
+def test_reports_become_a_file_and_a_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from recipes import shape_results
+
+    def shares(right: float) -> dict[str, dict[str, float]]:
+        return {name: {"right": right, "low": right - 0.05, "high": right + 0.05} for name in ("sorting", "all")}
+
+    for name, after in (("full", 0.9), ("lora", 0.8), ("practice", 0.5)):
+        (tmp_path / name).mkdir()
+        report = {"before": shares(0.1), "after": shares(after)}
+        (tmp_path / name / "report.json").write_text(json.dumps(report))
+    found = shape_results.gathered(tmp_path / "full", tmp_path / "lora", tmp_path / "practice")
+    assert found["lora_share_of_gain"] == 0.875
+    shape_results.chart(found, tmp_path / "skills.png")
+    assert (tmp_path / "skills.png").stat().st_size > 1000
