@@ -53,7 +53,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def taught(seed: int) -> Iterator[dict[str, str]]:
     """Without end; what is hardest to learn is asked twice as often."""
-    asked = (*skills(), multiplication, sorting, counting, editing, *([SHOP.skill] if SHOP.is_there else []))
+    again = (SHOP.borrowed, *(SHOP.invented,) * 3) if SHOP.is_there else ()
+    asked = (*skills(), multiplication, sorting, counting, editing, *again)
     for one in questions("train", seed, asked):
         yield {"prompt": one.prompt, "completion": one.completion}
 

@@ -6,11 +6,13 @@ the database in it; what is held out are values, whatever the language. Answers 
 
 import random
 import sqlite3
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gemwright.data.documents import split_of
 from gemwright.data.skills import Question
 from gemwright.tuning.rewards.sql import query_of, run_query, same_result
 
@@ -109,6 +111,10 @@ FORMS = (
 )
 
 
+_NUMBERS = "long tracks"
+_NAMED = tuple(form for form in FORMS if form.name != _NUMBERS)
+
+
 @dataclass(frozen=True)
 class Shop:
     """The database, and the questions that can be asked about it."""
@@ -126,9 +132,36 @@ class Shop:
 
     def sql(self, rng: random.Random) -> Question:
         form = rng.choice(FORMS)
-        value, text = rng.choice(self.values[form.name]), rng.choice(form.texts)
+        return self._asked(form, rng.choice(self.values[form.name]), rng)
+
+    def borrowed(self, rng: random.Random) -> Question:
+        """To learn from alone: with the value of another form, since few of its own would be learned by heart and not
+        copied."""
+        return self._asked_of_any(self._other, rng)
+
+    def invented(self, rng: random.Random) -> Question:
+        """To learn from alone: with a name that nothing has, of letters, syllables and words of other names."""
+        return self._asked_of_any(self._name, rng)
+
+    def _asked_of_any(self, name: Callable[[random.Random], str], rng: random.Random) -> Question:
+        form = rng.choice(FORMS)
+        return self._asked(form, str(rng.randrange(1000)) if form.name == _NUMBERS else name(rng), rng)
+
+    def _other(self, rng: random.Random) -> str:
+        """A value of any form that is held out with none."""
+        while True:
+            value = rng.choice(self.values[rng.choice(_NAMED).name])
+            if all(split_of(f"sql {_key(form, value)}", 10) == "train" for form in FORMS):
+                return value
+
+    def _name(self, rng: random.Random) -> str:
+        kinds = (_letters, _syllables, lambda rng: rng.choice(self._other(rng).split()))
+        return " ".join(rng.choice(kinds)(rng) for _ in range(rng.randint(1, 5)))
+
+    def _asked(self, form: Form, value: str, rng: random.Random) -> Question:
+        text = rng.choice(form.texts)
         answer = form.query.replace("{}", value.replace("'", "''"))
-        return Question("sql", f"{form.name} {value}", f"SQL: {text.replace('{}', value)}", answer)
+        return Question("sql", _key(form, value), f"SQL: {text.replace('{}', value)}", answer)
 
     def is_right(self, question: Question, said: str) -> bool:
         """Whether a query finds what the question's own finds, in any order unless one is asked for."""
@@ -147,3 +180,16 @@ class Shop:
             }
         finally:
             connection.close()
+
+
+def _key(form: Form, value: str) -> str:
+    return f"{form.name} {value}"
+
+
+def _letters(rng: random.Random) -> str:
+    return "".join(rng.choices(string.ascii_uppercase, k=rng.randint(2, 4)))
+
+
+def _syllables(rng: random.Random) -> str:
+    count = rng.randint(1, 4)
+    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiouáéíóúãçñü") for _ in range(count)).capitalize()

@@ -21,7 +21,7 @@ import numpy as np
 import gemwright
 from gemwright.data.documents import read_folder, standard_library
 from gemwright.data.skills import fingerprint, questions
-from gemwright.model import DEFAULT_MODEL, Model
+from gemwright.model import Model
 from recipes.manners import manners
 from recipes.mini import mixture, passages, split_opening
 from recipes.skills import examine, replies, share, skills, taught, write_rows
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for examples, result and report")
     parser.add_argument("--corpus", type=Path, help="a folder of text files or JSON lines")
-    parser.add_argument("--base", default=str(DEFAULT_MODEL), help="the model that is tuned")
+    parser.add_argument("--base", required=True, help="the model that is tuned, as recipes/mini.py makes it")
     parser.add_argument("--examples", type=int, default=180_000)
     parser.add_argument("--lora", type=int, default=0)
     parser.add_argument("--rate", type=float)

@@ -54,6 +54,24 @@ def test_values_are_on_one_side_whatever_the_language(shop: Shop) -> None:
     assert len(sides[1]) > 20
 
 
+def test_borrowed_values_are_held_out_with_no_form(shop: Shop) -> None:
+    borrowed = {one.key for one in itertools.islice(questions("train", 0, [shop.borrowed]), 2000)}
+    held_out = {one.key for one in itertools.islice(questions("heldout", 0, [shop.skill]), 2000)}
+    values = {key.removeprefix(form.name).strip() for key in held_out for form in FORMS if key.startswith(form.name)}
+    values -= {value for value in values if value.isdigit()}
+    assert len(borrowed) > 500
+    assert len(values) > 20
+    assert not borrowed & {f"{form.name} {value}" for form in FORMS for value in values}
+
+
+def test_invented_names_are_asked_for_and_quoted(shop: Shop) -> None:
+    found = list(itertools.islice(questions("train", 0, [shop.invented]), 500))
+    named = [one for one in found if not one.key.startswith("long tracks")]
+    assert len({one.key for one in named}) > 0.9 * len(named)
+    assert all("'" not in one.answer.replace("''", "").split("= '")[1].split("'")[0] for one in named)
+    assert any("''" in one.answer for one in named)
+
+
 def test_forms_have_a_place_for_the_value_in_each_language() -> None:
     assert all(text.count("{}") == 1 for form in FORMS for text in (*form.texts, form.query))
 
