@@ -1,12 +1,13 @@
 """What tuning gave, gathered from the reports of its runs: a file for machines and a plot for people.
 
-    python -m recipes.shape_results --full runs/tuned --lora runs/tuned-lora --practice runs/practice --out docs
+    python -m recipes.shape_results --full runs/a --lora runs/b --default runs/tuned --practice runs/c --out docs
 
-writes results/shape.json and skills.png.
+writes results/shape.json and skills.png. Full and LoRA have read the same; `default` is what the package ships.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from matplotlib.figure import Figure
 
 Report = dict[str, Any]
 
-CHART = {"before": ("before", "0.7"), "full": ("all weights", "tab:blue"), "lora": ("LoRA", "tab:orange")}
+RUNS = ("full", "lora", "default", "practice")
+CHART = {
+    "lora": ("LoRA", "tab:orange"),
+    "full": ("all weights, the same examples", "tab:blue"),
+    "default": ("the default model", "tab:green"),
+}
 
 
-def gathered(full: Path, lora: Path, practice: Path) -> Report:
+def gathered(folders: Mapping[str, Path]) -> Report:
     """The reports by what was done, and LoRA's share of the gain of all weights."""
-    found: Report = {
-        name: json.loads((folder / "report.json").read_text())
-        for name, folder in (("full", full), ("lora", lora), ("practice", practice))
-    }
+    found: Report = {name: json.loads((folder / "report.json").read_text()) for name, folder in folders.items()}
     gains = {name: _right(found[name]["after"]) - _right(found[name]["before"]) for name in ("full", "lora")}
     found["lora_share_of_gain"] = round(gains["lora"] / gains["full"], 4)
     return found
@@ -33,8 +36,8 @@ def _right(shares: Report) -> float:
 
 
 def chart(found: Report, path: Path) -> None:
-    """Of each skill the share right, before and after, with 95% intervals."""
-    bars = {"before": found["full"]["before"], "full": found["full"]["after"], "lora": found["lora"]["after"]}
+    """Of each skill the share right after tuning, with 95% intervals."""
+    bars = {name: found[name]["after"] for name in CHART}
     names = [*(name for name in bars["full"] if name != "all"), "all"]
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
@@ -55,11 +58,11 @@ def chart(found: Report, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("full", "lora", "practice"):
+    for name in RUNS:
         parser.add_argument(f"--{name}", type=Path, required=True, help="the run's folder")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    found = gathered(asked.full, asked.lora, asked.practice)
+    found = gathered({name: getattr(asked, name) for name in RUNS})
     (asked.out / "results").mkdir(parents=True, exist_ok=True)
     (asked.out / "results" / "shape.json").write_text(json.dumps(found, indent=2) + "\n")
     chart(found, asked.out / "skills.png")

