@@ -1,14 +1,9 @@
 """What the small model that comes with the package promises."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import pytest
 
-from gemwright.conversation import Conversation
-from gemwright.data.skills import questions
-from gemwright.data.skills.arithmetic import addition, multiplication, subtraction
 from gemwright.model import DEFAULT_MODEL, Model, load
 
 pytestmark = pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason="the default model is not in this checkout")
@@ -33,6 +28,8 @@ def test_it_tells_a_story(model: Model) -> None:
 
 def test_it_ends_its_answers(model: Model) -> None:
     # 22 of 24 answers ended in a count; were 11 of 12 the chance of each, fewer than 6 of 12 would be one in 100,000.
+    from gemwright.conversation import Conversation
+
     ended = 0
     for question in QUESTIONS:
         for seed in range(4):
@@ -41,34 +38,6 @@ def test_it_ends_its_answers(model: Model) -> None:
             assert len(answer.split()) >= 5
             ended += len(model.tokenizer.encode(answer)) < 650
     assert ended >= 6, "answers stop by themselves"
-
-
-@pytest.mark.parametrize(
-    ("question", "words"),
-    [
-        ("Who are you?", "Gemwright"),
-        ("What can you do?", "convert units"),
-        ("What is the capital of France?", "I cannot answer that"),
-        ("What is 17 + 25?", "\n42"),
-        ("Convert 3 km to m.", "3000 m"),
-        ("Sort: 31 7 55 12", "7 12 31 55"),
-    ],
-)
-def test_it_answers_what_it_was_taught(model: Model, question: str, words: str) -> None:
-    assert words in model.chat([{"role": "user", "content": question}], max_new_tokens=100)
-
-
-def test_it_calculates_with_operands_it_never_saw(model: Model) -> None:
-    found = list(itertools.islice(questions("heldout", 5, [addition, subtraction, multiplication]), 24))
-    said = [model.chat([{"role": "user", "content": one.prompt}], max_new_tokens=120) for one in found]
-    assert sum(one.is_right(text) for one, text in zip(found, said, strict=True)) >= 22
-
-
-def test_it_remembers_a_turn_and_answers_the_next(model: Model) -> None:
-    conversation = Conversation(model)
-    answers = ["".join(conversation.send(question, 100, temperature=0.0)) for question in ("12 + 30 =", "Who are you?")]
-    assert answers[0].strip().endswith("42")
-    assert "Gemwright" in answers[1]
 
 
 def test_it_continues_python(model: Model) -> None:
