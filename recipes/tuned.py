@@ -3,8 +3,7 @@
     python -m recipes.tuned --corpus FOLDER --base MODEL --out runs/tuned
 
 writes the examples, fine-tunes all weights by `gemwright.sft`, and examines the result. Two thirds of the tokens are of
-the corpus, so that the model goes on with texts as before. Interrupted, the same command goes on. Expected: see
-docs/tuning.md.
+the corpus, without which the model forgets texts. Interrupted, the same command goes on. Expected: see docs/tuning.md.
 """
 
 import argparse
