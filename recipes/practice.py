@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import gemwright
-from gemwright.data.skills import fingerprint, questions
+from gemwright.data.skills import Skill, fingerprint, questions
 from gemwright.tuning.actor import How
 from gemwright.tuning.rewards.reward import ByRule, Task
 from gemwright.tuning.rlhf_course import Watched
-from recipes.skills import LONGEST, examine, skills, write_rows
+from recipes.skills import examine, skills, write_rows
 
 PROMPTS = 4000
 SEED_OF_PRACTICE = 7  # other questions than those that the model was tuned on
@@ -40,6 +40,13 @@ def write_prompts(path: Path, skill: str, seed: int) -> None:
     write_rows(path, ({"prompt": one.prompt, "answer": one.answer} for one in found))
 
 
+def room_for(model: str, skill: Skill) -> int:
+    """Tokens of the longest answer among some, and a few more: rows are as long in training."""
+    tokenizer = gemwright.load(model).tokenizer
+    found = itertools.islice(questions("train", 0, [skill]), 500)
+    return 8 + max(len(tokenizer.encode(one.completion)) for one in found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="the tuned model to begin with")
@@ -54,15 +61,14 @@ def main() -> None:
     begun, prompts = time.perf_counter(), asked.out / "prompts.jsonl"
     if not prompts.exists():
         write_prompts(prompts, asked.skill, SEED_OF_PRACTICE + asked.seed)
-    how = How(
-        steps=asked.steps, prompts=32, samples=8, slots=64, max_new_tokens=LONGEST, rate=asked.rate, seed=asked.seed
-    )
+    skill = next(each for each in skills() if each.__name__ == asked.skill)
+    room = room_for(asked.model, skill)
+    how = How(steps=asked.steps, prompts=32, samples=8, slots=64, max_new_tokens=room, rate=asked.rate, seed=asked.seed)
     watched = Watched(beta=asked.beta, held_out=0.015)
     done = gemwright.rlhf(
         asked.model, prompts, asked.out / "policy", last_line(), overwrite=True, how=how, watched=watched
     )
-    skill = [each for each in skills() if each.__name__ == asked.skill]
-    found = list(itertools.islice(questions("heldout", asked.seed, skill), asked.questions))
+    found = list(itertools.islice(questions("heldout", asked.seed, [skill]), asked.questions))
     report = {
         "skill": asked.skill,
         "steps": done.steps,
