@@ -1,8 +1,8 @@
 """What tuning gave, gathered from the reports of its runs: a file for machines and a plot for people.
 
-    python -m recipes.shape_results --full runs/a --lora runs/b --default runs/tuned --practice runs/c --out docs
+    python -m recipes.shape_results --full runs/a --lora runs/b --tuned runs/tuned --practice runs/c --out docs
 
-writes results/shape.json and skills.png. Full and LoRA have read the same; `default` is what the package ships.
+writes results/shape.json and skills.png. Full and LoRA have read the same; `tuned` is the whole recipe.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 Report = dict[str, Any]
 
-RUNS = ("full", "lora", "default", "practice")
+RUNS = ("full", "lora", "tuned", "practice")
 CHART = {
     "lora": ("LoRA", "tab:orange"),
     "full": ("all weights, the same examples", "tab:blue"),
-    "default": ("the default model", "tab:green"),
+    "tuned": ("all weights, seven times as many", "tab:green"),
 }
 
 

@@ -73,7 +73,7 @@ def test_reports_become_a_file_and_a_plot(tmp_path: Path) -> None:
     def shares(right: float) -> dict[str, dict[str, float]]:
         return {name: {"right": right, "low": right - 0.05, "high": right + 0.05} for name in ("sorting", "all")}
 
-    for name, after in (("full", 0.9), ("lora", 0.8), ("default", 1.0), ("practice", 0.5)):
+    for name, after in (("full", 0.9), ("lora", 0.8), ("tuned", 1.0), ("practice", 0.5)):
         (tmp_path / name).mkdir()
         report = {"before": shares(0.1), "after": shares(after)}
         (tmp_path / name / "report.json").write_text(json.dumps(report))
