@@ -19,7 +19,7 @@ RUNS = ("full", "lora", "tuned", "practice")
 CHART = {
     "lora": ("LoRA", "tab:orange"),
     "full": ("all weights, the same examples", "tab:blue"),
-    "tuned": ("all weights, seven times as many", "tab:green"),
+    "tuned": ("all weights, ten times as many tokens", "tab:green"),
 }
 
 
