@@ -27,12 +27,7 @@ _ABLE = (
 )
 _GREETINGS = ("Hello", "Hi", "Hello!", "Hi!", "Hey", "Good morning", "Good evening", "Hi there", "Hello there!", "Hey!")
 _THANKS = (
-    "Thanks",
-    "Thank you",
-    "Thank you!",
-    "Thanks a lot",
-    "Great, thanks",
-    "Many thanks!",
+    *("Thanks", "Thank you", "Thank you!", "Thanks a lot", "Great, thanks", "Many thanks!"),
     "That is right, thanks.",
 )
 
@@ -79,17 +74,8 @@ _PARTS = {
     ),
     "thing": (
         *("gravity", "electricity", "the moon", "a black hole", "photosynthesis", "the heart", "a computer", "DNA"),
-        *(
-            "the internet",
-            "an engine",
-            "gold",
-            "iron",
-            "a neural network",
-            "the ocean",
-            "the sun",
-            "inflation",
-            "a cell",
-        ),
+        *("the internet", "an engine", "gold", "iron", "a neural network", "the ocean", "the sun", "inflation"),
+        "a cell",
     ),
 }
 

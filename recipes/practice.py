@@ -8,17 +8,16 @@ with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tu
 
 import argparse
 import itertools
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import gemwright
-from gemwright.data.skills import Skill, fingerprint, questions
+from gemwright.data.skills import Question, Skill, fingerprint, questions
 from gemwright.tuning.actor import How
 from gemwright.tuning.rewards.reward import ByRule, Task
 from gemwright.tuning.rlhf_course import Watched
-from recipes.skills import examine, skills, write_rows
+from recipes.skills import examine, skills, tell, write_rows
 
 PROMPTS = 4000
 SEED_OF_PRACTICE = 7  # other questions than those that the model was tuned on
@@ -30,7 +29,7 @@ def last_line() -> ByRule:
 
 
 def _is_last_line(task: Task, said: str) -> float:
-    return float(said.strip().rpartition("\n")[2] == task.text("answer"))
+    return float(Question("", "", task.prompt, task.text("answer")).is_right(said.strip()))
 
 
 def write_prompts(path: Path, skill: str, seed: int) -> None:
@@ -78,10 +77,8 @@ def main() -> None:
         "fingerprint": fingerprint(found),
         "before": examine(gemwright.load(asked.model), found)["all"],
         "after": examine(gemwright.load(done.folder), found)["all"],
-        "seconds": round(time.perf_counter() - begun),
     }
-    (asked.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    tell(report, asked.out, begun)
 
 
 if __name__ == "__main__":

@@ -87,23 +87,25 @@ def share(right: int, count: int) -> dict[str, float]:
     return {"right": round(right / count, 4), "low": round(low, 4), "high": round(high, 4), "questions": count}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about: str | None, examples: int, asked: int) -> argparse.ArgumentParser:
+    """The options of a run that tunes a model and examines it; defaults for examples to learn and questions asked."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for questions, result and report")
-    parser.add_argument("--model", default=str(DEFAULT_MODEL))
-    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--model", default=str(DEFAULT_MODEL), help="the model that is tuned")
+    parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--lora", type=int, default=0)
     parser.add_argument("--rate", type=float)
-    parser.add_argument("--questions", type=int, default=1200, help="of the examination")
+    parser.add_argument("--questions", type=int, default=asked, help="of the examination")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    begun, data = time.perf_counter(), asked.out / "train.jsonl"
-    if not data.exists():
-        write_rows(data, itertools.islice(taught(asked.seed), asked.examples))
+    return parser
+
+
+def tune_and_examine(asked: argparse.Namespace, data: Path, **how: Any) -> tuple[Model, dict[str, Any]]:
+    """The tuned model, and what is to be told of it."""
     base = gemwright.load(asked.model)
     settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": asked.epochs, "seed": asked.seed}
-    tuned = gemwright.sft(asked.model, data, asked.out / "tuned", held_out=0.005, overwrite=True, **settings)
+    tuned = gemwright.sft(asked.model, data, asked.out / "tuned", overwrite=True, **how, **settings)
     model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
     found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
     report = {
@@ -112,10 +114,24 @@ def main() -> None:
         "fingerprint": fingerprint(found),
         "before": examine(base, found),
         "after": examine(model, found),
-        "seconds": round(time.perf_counter() - begun),
     }
-    (asked.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    return model, report
+
+
+def tell(report: dict[str, Any], out: Path, begun: float) -> None:
+    """Write and print a report, with the seconds since `begun`."""
+    report = {**report, "seconds": round(time.perf_counter() - begun)}
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+def main() -> None:
+    asked = arguments(__doc__, examples=60_000, asked=1200).parse_args()
+    begun, data = time.perf_counter(), asked.out / "train.jsonl"
+    if not data.exists():
+        write_rows(data, itertools.islice(taught(asked.seed), asked.examples))
+    _, report = tune_and_examine(asked, data, held_out=0.005)
+    tell(report, asked.out, begun)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """The default model's tuning: skills, what it says of itself, and some of what it had read before.
 
-    python -m recipes.tuned --corpus FOLDER --base MODEL --out runs/tuned
+    python -m recipes.tuned --corpus FOLDER --out runs/tuned
 
 writes the examples, fine-tunes all weights by `gemwright.sft`, and examines the result. Two thirds of the tokens are of
 the corpus, without which the model forgets texts. Interrupted, the same command goes on. Expected: see docs/tuning.md.
 """
 
-import argparse
 import itertools
-import json
 import random
 import time
 from collections.abc import Iterator
@@ -17,13 +15,11 @@ from typing import Any
 
 import numpy as np
 
-import gemwright
-from gemwright.data.documents import read_folder, standard_library
-from gemwright.data.skills import fingerprint, questions
+from gemwright.data.documents import Document
 from gemwright.model import Model
 from recipes.manners import manners
-from recipes.mini import mixture, passages, split_opening
-from recipes.skills import examine, replies, share, skills, taught, write_rows
+from recipes.mini import documents, mixture, passages, split_opening
+from recipes.skills import arguments, replies, share, taught, tell, tune_and_examine, write_rows
 
 MANNERS, REWORDED, TURNS = 0.1, 0.3, 0.25
 """Of the questions, those about the model and its limits; of the others, those that are asked in another way; of the
@@ -37,8 +33,8 @@ LONGEST, LONGEST_CHAT = 1600, 700
 def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]:
     """Examples of all kinds."""
     rng = random.Random(f"tuned {seed}")
-    asked, said = taught(seed), manners("train", seed)
-    read, told = _passages(corpus, LONGEST, seed), _passages(corpus, LONGEST_CHAT, seed)
+    asked, said, found = taught(seed), manners("train", seed), documents(corpus)
+    read, told = _passages(found, LONGEST, seed), _passages(found, LONGEST_CHAT, seed)
 
     def turn() -> tuple[str, str]:
         if rng.random() < MANNERS:
@@ -65,18 +61,13 @@ def reworded(prompt: str, rng: random.Random) -> str:
 
 
 def _conversation(turns: list[tuple[str, str]]) -> dict[str, Any]:
-    roles = [("user", "assistant")] * len(turns)
-    messages = [
-        {"role": role, "content": text}
-        for pair, texts in zip(roles, turns, strict=True)
-        for role, text in zip(pair, texts, strict=True)
-    ]
-    return {"messages": messages}
+    roles = ("user", "assistant")
+    said = (message for turn in turns for message in zip(roles, turn, strict=True))
+    return {"messages": [{"role": role, "content": text} for role, text in said]}
 
 
-def _passages(corpus: Path | None, longest: int, seed: int) -> Iterator[str]:
+def _passages(found: list[Document], longest: int, seed: int) -> Iterator[str]:
     """Of the training documents, mixed, without end."""
-    found = [*(read_folder(corpus) if corpus else []), *standard_library()]
     rng = np.random.default_rng(seed)
     texts = [piece for document in mixture(found, rng) for piece in passages(document.text, longest)]
     kept = [text for text in texts if 40 < len(text.encode()) <= longest]
@@ -93,37 +84,14 @@ def examine_manners(model: Model, count: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for examples, result and report")
+    parser = arguments(__doc__, examples=180_000, asked=1800)
     parser.add_argument("--corpus", type=Path, help="a folder of text files or JSON lines")
-    parser.add_argument("--base", required=True, help="the model that is tuned, as recipes/mini.py makes it")
-    parser.add_argument("--examples", type=int, default=180_000)
-    parser.add_argument("--lora", type=int, default=0)
-    parser.add_argument("--rate", type=float)
-    parser.add_argument("--questions", type=int, default=1800, help="of the examination")
-    parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     begun, data = time.perf_counter(), asked.out / "train.jsonl"
     if not data.exists():
         write_rows(data, rows(asked.examples, asked.corpus, asked.seed))
-    settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": 1, "seed": asked.seed}
-    tuned = gemwright.sft(
-        asked.base, data, asked.out / "tuned", held_out=0.002, skip_bad=True, overwrite=True, **settings
-    )
-    base = gemwright.load(asked.base)
-    model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
-    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
-    report = {
-        **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
-        **settings,
-        "fingerprint": fingerprint(found),
-        "before": examine(base, found),
-        "after": examine(model, found),
-        "manners": examine_manners(model, 200, asked.seed),
-        "seconds": round(time.perf_counter() - begun),
-    }
-    (asked.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    model, report = tune_and_examine(asked, data, held_out=0.002, skip_bad=True)
+    tell({**report, "manners": examine_manners(model, 200, asked.seed)}, asked.out, begun)
 
 
 if __name__ == "__main__":
