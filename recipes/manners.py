@@ -18,11 +18,21 @@ _SELF = (
     *("Are you a person?", "Are you human?", "Are you ChatGPT?", "Are you Gemini?", "Are you a large language model?"),
     *("Tell me about yourself.", "Introduce yourself.", "What kind of model are you?", "How big are you?"),
     *("How many parameters do you have?", "Who made you?", "Where do you come from?", "Do you have a name?"),
+    *("Say who you are.", "Are you an AI?", "Are you a computer?", "Are you Gemma?", "Which Gemma are you?"),
+    *("How large are you?", "Are you a big model?", "Please introduce yourself.", "Who am I speaking with?"),
     *("Describe yourself.", "What should I call you?", "Is this Gemma?", "Are you a robot?", "Who is this?"),
 )
 _ABLE = (
     *("What can you do?", "How can you help me?", "What are you good at?", "Help", "What are your skills?"),
     *("Can you help me?", "What may I ask you?", "What do you know?", "What are you for?", "Show me what you can do."),
+    *(
+        "What can I ask?",
+        "What can I ask you?",
+        "What should I ask you?",
+        "May I ask you something?",
+        "What do you do?",
+    ),
+    *("What can this model do?", "How can I use you?", "What can I do with you?", "What else can you do?"),
     *("Which tasks can you do?", "List your abilities.", "What questions can you answer?", "How do I use you?"),
 )
 _GREETINGS = ("Hello", "Hi", "Hello!", "Hi!", "Hey", "Good morning", "Good evening", "Hi there", "Hello there!", "Hey!")

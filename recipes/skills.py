@@ -1,9 +1,10 @@
 """A model learns skills that a rule can check, and is examined on operands it never saw.
 
-    python -m recipes.skills --out runs/skills                 # all weights of the default model
-    python -m recipes.skills --out runs/skills-lora --lora 32  # an adapter
+    python -m recipes.skills --further --out runs/skills                 # all weights of the default model
+    python -m recipes.skills --further --out runs/skills-lora --lora 10  # an adapter
 
-writes questions, fine-tunes by `gemwright.sft`, and counts the answers that are right to the letter, before and after,
+Without --further the skills are those that the default model was taught: for a model that was not. The recipe writes
+questions, fine-tunes by `gemwright.sft`, and counts the answers that are right to the letter, before and after,
 with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tuning.md.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import gemwright
 from gemwright.data.skills import (
+    FURTHER,
     SKILLS,
     Question,
     Skill,
@@ -51,12 +53,24 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def taught(seed: int) -> Iterator[dict[str, str]]:
-    """Without end; what is hardest to learn is asked twice as often."""
+def taught(seed: int, more: Sequence[Skill] = ()) -> Iterator[dict[str, str]]:
+    """Without end; what is hardest to learn is asked twice as often.
+
+    Args:
+      more: skills beside these.
+    """
     again = (SHOP.borrowed, *(SHOP.invented,) * 3) if SHOP.is_there else ()
-    asked = (*skills(), multiplication, sorting, counting, editing, *again)
-    for one in questions("train", seed, asked):
-        yield {"prompt": one.prompt, "completion": one.completion}
+    asked = (*skills(), multiplication, sorting, counting, editing, *again, *more)
+    return map(_row, questions("train", seed, asked))
+
+
+def further(seed: int) -> Iterator[dict[str, str]]:
+    """Without end; of the skills that the default model was not taught."""
+    return map(_row, questions("train", seed, FURTHER))
+
+
+def _row(one: Question) -> dict[str, str]:
+    return {"prompt": one.prompt, "completion": one.completion}
 
 
 def replies(model: Model, asked: Sequence[str]) -> list[str]:
@@ -87,35 +101,34 @@ def share(right: int, count: int) -> dict[str, float]:
     return {"right": round(right / count, 4), "low": round(low, 4), "high": round(high, 4), "questions": count}
 
 
-def arguments(about: str | None, examples: int, asked: int) -> argparse.ArgumentParser:
-    """The options of a run that tunes a model and examines it; defaults for examples to learn and questions asked."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for questions, result and report")
     parser.add_argument("--model", default=str(DEFAULT_MODEL), help="the model that is tuned")
-    parser.add_argument("--examples", type=int, default=examples)
+    parser.add_argument("--further", action="store_true", help="skills that the default model was not taught")
+    parser.add_argument("--examples", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--lora", type=int, default=0)
     parser.add_argument("--rate", type=float)
-    parser.add_argument("--questions", type=int, default=asked, help="of the examination")
+    parser.add_argument("--questions", type=int, default=1200, help="of the examination")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
-def tune_and_examine(asked: argparse.Namespace, data: Path, **how: Any) -> tuple[Model, dict[str, Any]]:
-    """The tuned model, and what is to be told of it."""
+def tune_and_examine(asked: argparse.Namespace, data: Path, examined: Sequence[Skill]) -> dict[str, Any]:
+    """What is to be told of the tuned model."""
     base = gemwright.load(asked.model)
     settings: dict[str, Any] = {"lora": asked.lora, "rate": asked.rate, "epochs": asked.epochs, "seed": asked.seed}
-    tuned = gemwright.sft(asked.model, data, asked.out / "tuned", overwrite=True, **how, **settings)
+    tuned = gemwright.sft(asked.model, data, asked.out / "tuned", overwrite=True, held_out=0.005, **settings)
     model = base.with_adapter(tuned.folder) if asked.lora else gemwright.load(tuned.folder)
-    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
-    report = {
+    found = list(itertools.islice(questions("heldout", asked.seed, examined), asked.questions))
+    return {
         **{name: getattr(tuned, name) for name in ("steps", "tokens", "trained", "loss_before", "loss_after")},
         **settings,
         "fingerprint": fingerprint(found),
         "before": examine(base, found),
         "after": examine(model, found),
     }
-    return model, report
 
 
 def tell(report: dict[str, Any], out: Path, begun: float) -> None:
@@ -126,12 +139,13 @@ def tell(report: dict[str, Any], out: Path, begun: float) -> None:
 
 
 def main() -> None:
-    asked = arguments(__doc__, examples=60_000, asked=1200).parse_args()
+    asked = arguments().parse_args()
     begun, data = time.perf_counter(), asked.out / "train.jsonl"
+    examined = FURTHER if asked.further else skills()
     if not data.exists():
-        write_rows(data, itertools.islice(taught(asked.seed), asked.examples))
-    _, report = tune_and_examine(asked, data, held_out=0.005)
-    tell(report, asked.out, begun)
+        found = further(asked.seed) if asked.further else taught(asked.seed)
+        write_rows(data, itertools.islice(found, asked.examples))
+    tell(tune_and_examine(asked, data, examined), asked.out, begun)
 
 
 if __name__ == "__main__":

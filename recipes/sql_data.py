@@ -7,13 +7,13 @@ the database in it; what is held out are values, whatever the language. Answers 
 import random
 import sqlite3
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from gemwright.data.documents import split_of
-from gemwright.data.skills import Question
+from gemwright.data.skills import Question, Skill
 from gemwright.tuning.rewards.sql import query_of, run_query, same_result
 
 CHINOOK = Path(__file__).parents[1] / "../shared/data/chinook/Chinook_Sqlite.sqlite"
@@ -126,7 +126,7 @@ class Shop:
         return self.database.is_file()
 
     @property
-    def skill(self) -> Callable[[random.Random], Question]:
+    def skill(self) -> Skill:
         """As the other skills are."""
         return self.sql
 
@@ -142,6 +142,10 @@ class Shop:
     def invented(self, rng: random.Random) -> Question:
         """To learn from alone: with a name that nothing has, of letters, syllables and words of other names."""
         return self._asked_of_any(self._name, rng)
+
+    def quoting(self, phrases: Sequence[str]) -> Skill:
+        """To learn from alone: with words of running text, which have to be copied against what usually follows."""
+        return lambda rng: self._asked_of_any(lambda rng: rng.choice(phrases), rng)
 
     def _asked_of_any(self, name: Callable[[random.Random], str], rng: random.Random) -> Question:
         form = rng.choice(FORMS)

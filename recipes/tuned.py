@@ -1,79 +1,168 @@
-"""The default model's tuning: skills, what it says of itself, and some of what it had read before.
+"""The default model: it reads documents and conversations, both from the first step on.
 
-    python -m recipes.tuned --corpus FOLDER --out runs/tuned
+    gemwright pretrain recipes/tuned.py --set corpus=FOLDER --out runs/tuned
+    python -m recipes.tuned --model runs/tuned/model --out runs/tuned
 
-writes the examples, fine-tunes all weights by `gemwright.sft`, and examines the result. Two thirds of the tokens are of
-the corpus, without which the model forgets texts. Interrupted, the same command goes on. Expected: see docs/tuning.md.
+The first trains `recipes/mini.py`'s model, on its documents and on questions of skills, about itself and about what it
+cannot know; the second examines a model on questions that are held out. What is learned after the documents, from the
+same conversations, costs the model its documents. Expected: see docs/mini.md.
 """
 
+import argparse
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+import gemwright
 from gemwright.data.documents import Document
-from gemwright.model import Model
+from gemwright.data.mixture import Mixture, MixtureStage
+from gemwright.data.packing import Rows, Tokens, pack
+from gemwright.data.skills import Question, Skill, calculation, fingerprint, questions
+from gemwright.model import DEFAULT_MODEL, Model
+from gemwright.text.chat import Message, format_chat
+from gemwright.text.tokenizer import Tokenizer
+from gemwright.training.pretrain import Corpus, Pretraining
+from gemwright.training.run import Compute, Run
+from recipes import mini
 from recipes.manners import manners
-from recipes.mini import documents, mixture, passages, split_opening
-from recipes.skills import arguments, replies, share, taught, tell, tune_and_examine, write_rows
+from recipes.skills import SHOP, examine, replies, share, skills, taught, tell
 
-MANNERS, REWORDED, TURNS = 0.1, 0.3, 0.25
-"""Of the questions, those about the model and its limits; of the others, those that are asked in another way; of the
-conversations, those that go on for a second turn."""
-TEXTS, CHATS = 0.35, 0.05
-"""Documents, and openings of documents to go on with, for each conversation."""
-LONGEST, LONGEST_CHAT = 1600, 700
-"""Bytes of a passage, and of one that is an answer."""
+CONVERSATIONS = 0.3
+"""Share of the tokens; the rest are documents."""
+COUNT = 700_000
+"""Conversations that are written: 53 million tokens."""
+LONGER = 1.7
+"""Times the steps of `recipes/mini.py`."""
+PHRASES = 200_000
+"""Pieces of documents that are quoted in questions."""
+MANNERS, CALCULATIONS, REWORDED, TURNS = 0.1, 0.15, 0.4, 0.25
+"""Of the questions, those about the model and its limits, and those of any size; of the others, those that are asked in
+another way; of the conversations, those that go on for a second turn."""
+
+Turn = tuple[str, str]
 
 
-def rows(count: int, corpus: Path | None, seed: int) -> Iterator[dict[str, Any]]:
-    """Examples of all kinds."""
+def conversations(count: int, seed: int, found: list[Document]) -> Iterator[list[Turn]]:
+    """Questions with their answers, in turns.
+
+    Args:
+      found: documents whose words are quoted.
+    """
     rng = random.Random(f"tuned {seed}")
-    asked, said, found = taught(seed), manners("train", seed), documents(corpus)
-    read, told = _passages(found, LONGEST, seed), _passages(found, LONGEST_CHAT, seed)
+    asked, said = taught(seed, _copied(phrases(found, PHRASES, seed))), manners("train", seed)
+    sizes = questions("train", seed, (calculation,))
 
-    def turn() -> tuple[str, str]:
-        if rng.random() < MANNERS:
+    def turn() -> Turn:
+        kind = rng.random()
+        if kind < MANNERS:
             return next(said)
-        row = next(asked)
-        return reworded(row["prompt"], rng) if rng.random() < REWORDED else row["prompt"], row["completion"]
+        if kind < MANNERS + CALCULATIONS:
+            one = next(sizes)
+            prompt, answer = one.prompt, one.completion
+        else:
+            row = next(asked)
+            prompt, answer = row["prompt"], row["completion"]
+        return reworded(prompt, rng) if rng.random() < REWORDED else prompt, answer
 
     for _ in range(count):
-        yield _conversation([turn() for _ in range(1 + (rng.random() < TURNS))])
-        if rng.random() < TEXTS:
-            yield {"text": next(read)}
-        if rng.random() < CHATS and all(parts := split_opening(next(told))):
-            yield _conversation([parts])
+        yield [turn() for _ in range(1 + (rng.random() < TURNS))]
+
+
+def phrases(found: list[Document], count: int, seed: int) -> list[str]:
+    """One to six words that stand together in a training document, some with capitals as in titles."""
+    rng = random.Random(f"phrases {seed}")
+    words = [one.text[:50_000].split() for one in found if one.split == "train" and one.source != "python_code"]
+    chosen: list[str] = []
+    for document in rng.choices([one for one in words if len(one) > 6], k=count):
+        begin = rng.randrange(len(document) - 6)
+        text = " ".join(document[begin : begin + rng.randint(1, 6)])[:60].strip(" \"'(),.;:!?“”‘’")
+        chosen.append(text.title() if rng.random() < 0.5 else text)
+    return [text for text in chosen if text]
+
+
+def _copied(found: Sequence[str]) -> tuple[Skill, ...]:
+    """Questions whose answers quote: copying is what so small a model does worst."""
+
+    def repeating(rng: random.Random) -> Question:
+        text = rng.choice(found)
+        return Question("repeating", text, f"Repeat: {text}", text)
+
+    return (repeating, *(SHOP.quoting(found),) * 3) if SHOP.is_there else (repeating,)
+
+
+_SPOKEN = {"+": ("plus", "The sum of {} and {}?"), "-": ("minus", "{} less {}?"), "*": ("times", "Multiply {} by {}.")}
 
 
 def reworded(prompt: str, rng: random.Random) -> str:
     """A calculation or a list to sort asked for in another way; other questions as they are."""
-    if prompt.endswith(" ="):
-        asked = prompt.removesuffix(" =")
-        return rng.choice(("What is {}?", "{}", "{}?", "Calculate {}.")).format(
-            asked if rng.random() < 0.5 else asked.replace(" ", "")
-        )
-    return prompt.replace("Sort:", rng.choice(("Sort these numbers:", "Sort", "Put in order:")))
+    if not prompt.endswith(" ="):
+        return prompt.replace("Sort:", rng.choice(("Sort these numbers:", "Sort", "Put in order:")))
+    a, operation, b = prompt.removesuffix(" =").split()
+    word, sentence = _SPOKEN[operation]
+    if rng.random() < 0.2:
+        return sentence.format(a, b)
+    asked = rng.choice((f"{a} {operation} {b}", f"{a}{operation}{b}", f"{a} {word} {b}"))
+    return rng.choice(("What is {}?", "{}", "{}?", "{}=", "Calculate {}.", "How much is {}?", "what is {}")).format(
+        asked
+    )
 
 
-def _conversation(turns: list[tuple[str, str]]) -> dict[str, Any]:
-    roles = ("user", "assistant")
-    said = (message for turn in turns for message in zip(roles, turn, strict=True))
-    return {"messages": [{"role": role, "content": text} for role, text in said]}
+def example(turns: list[Turn], tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a conversation."""
+    said = [Message(role, text) for turn in turns for role, text in zip(("user", "model"), turn, strict=True)]
+    return format_chat(tokenizer, said, add_generation_prompt=False).ids
 
 
-def _passages(found: list[Document], longest: int, seed: int) -> Iterator[str]:
-    """Of the training documents, mixed, without end."""
-    rng = np.random.default_rng(seed)
-    texts = [piece for document in mixture(found, rng) for piece in passages(document.text, longest)]
-    kept = [text for text in texts if 40 < len(text.encode()) <= longest]
-    while True:
-        for index in rng.permutation(len(kept)):
-            yield kept[index]
+def stream(count: int, corpus: Path | None, tokenizer: Tokenizer, out: Path) -> Tokens:
+    """The conversations, packed; from `out` if they were made before."""
+    file = out / "conversations.npy"
+    if not file.exists():
+        half = file.with_suffix(".partial.npy")
+        found = (example(turns, tokenizer) for turns in conversations(count, 0, mini.documents(corpus)))
+        np.save(half, pack(found, tokenizer.bos_id, tokenizer.vocab_size))
+        half.rename(file)
+    return np.load(file, mmap_mode="r")
+
+
+def read(corpus: Path | None, out: Path, count: int) -> Corpus:
+    """Documents as `recipes/mini.py` reads them, and conversations beside them."""
+    found = mini.read(corpus, out)
+    documents, tokenizer = found.data, found.tokenizer
+    assert isinstance(documents, Rows)
+    assert tokenizer is not None
+    asked = Rows(stream(count, corpus, tokenizer, out), tokenizer.bos_id, seed=1)
+    weights = {"conversations": CONVERSATIONS, "documents": 1 - CONVERSATIONS}
+    mixture = Mixture({"conversations": asked, "documents": documents}, (MixtureStage(1, weights),))
+    return Corpus(mixture, tokenizer, found.held_out)
+
+
+def run(accelerator: bool) -> Run:
+    """As `recipes/mini.py`, longer by the conversations; text that is read so often wants more decay."""
+    shorter = mini.run(accelerator)
+    stages = tuple(replace(one, steps=int(one.steps * LONGER)) for one in shorter.stages)
+    optimizer = replace(shorter.optimizer, weight_decay=0.3)
+    return replace(
+        shorter, stages=stages, optimizer=optimizer, compute=Compute("bfloat16" if accelerator else "float32")
+    )
+
+
+def pretraining(corpus: Path | None = None, accelerator: bool | None = None, conversations: int = COUNT) -> Pretraining:
+    """The recipe.
+
+    Args:
+      corpus, accelerator: as of `recipes/mini.py`.
+      conversations: that are written.
+    """
+    accelerator = mini.has_accelerator() if accelerator is None else accelerator
+    return Pretraining(run(accelerator), lambda _, out: read(corpus, out, conversations), save_every=1000)
+
+
+# --------------------------------------------------------------------------------------- examination
 
 
 def examine_manners(model: Model, count: int, seed: int) -> dict[str, float]:
@@ -84,13 +173,16 @@ def examine_manners(model: Model, count: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = arguments(__doc__, examples=180_000, asked=1800)
-    parser.add_argument("--corpus", type=Path, help="a folder of text files or JSON lines")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(DEFAULT_MODEL), help="that is examined")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument("--questions", type=int, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    begun, data = time.perf_counter(), asked.out / "train.jsonl"
-    if not data.exists():
-        write_rows(data, rows(asked.examples, asked.corpus, asked.seed))
-    model, report = tune_and_examine(asked, data, held_out=0.002, skip_bad=True)
+    begun, model = time.perf_counter(), gemwright.load(asked.model)
+    found = list(itertools.islice(questions("heldout", asked.seed, skills()), asked.questions))
+    report = {"seed": asked.seed, "fingerprint": fingerprint(found), "after": examine(model, found)}
+    asked.out.mkdir(parents=True, exist_ok=True)
     tell({**report, "manners": examine_manners(model, 200, asked.seed)}, asked.out, begun)
 
 

@@ -25,6 +25,22 @@ def multiplication(rng: random.Random) -> Question:
     return Question("multiplication", pair_key(a, b), f"{a} * {b} =", str(a * b), multiplied(a, b))
 
 
+def calculation(rng: random.Random) -> Question:
+    """Any of the three, with as many digits as is drawn, up to four, and differences below zero too."""
+    a, b = _any_size(rng, 4), _any_size(rng, 4)
+    operation = rng.choice("+-*")
+    if operation == "+":
+        return Question("addition", pair_key(a, b), f"{a} + {b} =", str(a + b), added(a, b))
+    if operation == "-":
+        return Question("subtraction", pair_key(a, b), f"{a} - {b} =", str(a - b), _difference(a, b))
+    a, b = _any_size(rng, 3), _any_size(rng, 2)
+    return Question("multiplication", pair_key(a, b), f"{a} * {b} =", str(a * b), multiplied(a, b))
+
+
+def _any_size(rng: random.Random, digits: int) -> int:
+    return rng.randrange(10 ** rng.randint(1, digits))
+
+
 # ------------------------------------------------------------------------------------- the working
 
 
@@ -49,6 +65,11 @@ def subtracted(a: int, b: int) -> str:
         columns.append(f"{taken}={above + 10 * short - borrowed - below}")
         borrowed = int(short)
     return ", ".join(columns)
+
+
+def _difference(a: int, b: int) -> str:
+    """Below zero the other way round first: 47 - 86 is "16-7=9, 8-1-4=3: 39"."""
+    return subtracted(a, b) if a >= b else f"{subtracted(b, a)}: {b - a}"
 
 
 def multiplied(a: int, b: int) -> str:

@@ -4,7 +4,7 @@ import random
 
 from gemwright.data.skills.question import Question
 
-_WORDS = (
+WORDS = (
     *("apple", "river", "stone", "cloud", "table", "green", "horse", "light"),
     *("paper", "music", "garden", "window", "bread", "winter", "silver", "copper"),
 )
@@ -17,15 +17,15 @@ def sorting(rng: random.Random) -> Question:
 
 
 def counting(rng: random.Random) -> Question:
-    word = rng.choice(_WORDS)
-    words = rng.choices([word, *rng.sample(_WORDS, 2)], k=rng.randint(3, 9))
+    word = rng.choice(WORDS)
+    words = rng.choices([word, *rng.sample(WORDS, 2)], k=rng.randint(3, 9))
     text = " ".join(words)
     return Question("counting", text, f"How often is {word} in: {text}?", str(words.count(word)))
 
 
 def editing(rng: random.Random) -> Question:
-    words = rng.sample(_WORDS, rng.randint(3, 6))
-    old, new = rng.choice(words), rng.choice(_WORDS)
+    words = rng.sample(WORDS, rng.randint(3, 6))
+    old, new = rng.choice(words), rng.choice(WORDS)
     text = " ".join(words)
     answer = " ".join(new if word == old else word for word in words)
     return Question("editing", f"{text} {old} {new}", f"Replace {old} by {new}: {text}", answer)
