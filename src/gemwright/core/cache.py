@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from gemwright.core.module import module
-from gemwright.core.ops import attend, causal
-from gemwright.kernels import native
+from gemwright.core.ops import Rotation, attend, causal, rotate
+from gemwright.kernels import gpu, native
 from gemwright.kernels.slot_attention import slot_attention, widen
 from gemwright.kernels.slot_write import slot_scatter, slot_write
+from gemwright.kernels.token_attention import How, Slots, Token, serves, token_attention
 
 SPARE = 15
 """Slots of a ring beyond its window: one more token than these is kept before any attends, and up to as many can be
@@ -163,6 +164,37 @@ def cached_attention(
     held = replace(held, positions=jnp.where(held.positions < positions[:, :1], held.positions, -1))
     both = jax.tree.map(lambda old, fresh: jnp.concatenate([old, fresh], axis=1), held, new)
     return _attend_all(queries, positions, both, window, cap, reach), _write(cache, new)
+
+
+def rotated_attention(
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    turn: tuple[Rotation, float],
+    positions: jax.Array,
+    cache: KVCache,
+    window: int | None,
+    cap: float | None,
+    reach: jax.Array | None = None,
+) -> tuple[jax.Array, KVCache]:
+    """`cached_attention` with queries and keys that are not rotated yet; one token a row by one kernel on a GPU.
+
+    Args:
+      turn: how far queries and keys are rotated, and the factor of the queries.
+    """
+    by, scale = turn
+    slots = Slots(cache.keys, cache.values, cache.positions)
+    alone = positions.shape[1] == 1 and reach is None and cache.rows is None and cache.scales is None
+    if alone and gpu.available() and serves(queries[:, 0], slots):
+        sines, cosines = (part[:, 0, 0] for part in by)
+        token = Token(queries[:, 0], keys[:, 0], values[:, 0], sines, cosines, positions[:, 0])
+        mixed, slots = _token_attention(token, slots, How(scale, window, cap))
+        return mixed[:, None], replace(cache, keys=slots.keys, values=slots.values, positions=slots.positions)
+    queries, keys = rotate(queries, by) * scale, rotate(keys, by)
+    return cached_attention(queries, keys, values, positions, cache, window, cap, reach)
+
+
+_token_attention = jax.jit(token_attention, static_argnums=2)  # a program of its own: layers alike are traced once
 
 
 @jax.jit

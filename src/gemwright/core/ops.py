@@ -45,6 +45,17 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
     return (wide * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
 
 
+class Normed(NamedTuple):
+    """What `rms_norm` makes of `x`, not made yet: products with it may do so by themselves, in one kernel."""
+
+    x: jax.Array
+    weight: jax.Array
+    epsilon: float
+
+    def value(self) -> jax.Array:
+        return rms_norm(*self)
+
+
 @partial(jax.jit, static_argnames="epsilon")
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
     """Mean taken off, divided by the standard deviation, times `scale` plus `bias`, over the last dimension."""

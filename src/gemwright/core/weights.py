@@ -12,9 +12,12 @@ from jax.ad_checkpoint import checkpoint_name
 from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.lora import Lora, LoraSet, adapted_product, adapted_rows
 from gemwright.core.packed import Packed
+from gemwright.core.ops import Normed
 from gemwright.core.recording import Recording
+from gemwright.kernels import gpu
 from gemwright.kernels.gated_product import gated_product
 from gemwright.kernels.packed_product import packed_products, unpack_rows
+from gemwright.kernels.row_products import gated_rows, gated_tile, products_tile, row_products
 from gemwright.kernels.thin_product import most_rows, thin_product
 
 Bare = jax.Array | IntWeight | Packed
@@ -27,22 +30,31 @@ PRODUCT = "product"
 """The name of every product for `jax.checkpoint`."""
 
 
-def project(x: jax.Array, weight: Weight, inputs: int = 1) -> jax.Array:
+def project(x: jax.Array, weight: Weight, inputs: int = 1, plus: jax.Array | None = None) -> jax.Array:
     """Contract the last `inputs` dimensions of `x` with those of `weight`.
 
     Args:
       x: (..., *in).
       weight: (*out, *in), the row-major layout of Hugging Face checkpoints.
       inputs: how many dimensions `in` has.
+      plus: (..., *out), to which the product is added.
 
     Returns:
       (..., *out), in the dtype of `x`; sums are float32.
     """
-    return project_each(x, (weight,), inputs)[0]
+    found = _few_products(x, (weight,), inputs, plus)
+    if found is not None:
+        return found[0]
+    product = project_each(x, (weight,), inputs)[0]
+    return product if plus is None else plus + product
 
 
-def project_each(x: jax.Array, weights: Sequence[Weight], inputs: int = 1) -> tuple[jax.Array, ...]:
+def project_each(x: jax.Array | Normed, weights: Sequence[Weight], inputs: int = 1) -> tuple[jax.Array, ...]:
     """`project` by several weights; packed ones in one pass, which rounds `x` once for all."""
+    found = _few_products(x, weights, inputs, None)
+    if found is not None:
+        return found
+    x = value_of(x)
     batch, ins = x.shape[: x.ndim - inputs], x.shape[x.ndim - inputs :]
     rows = x.reshape(math.prod(batch), math.prod(ins))
     noted = [_noted(rows, weight) for weight in weights]
@@ -71,8 +83,55 @@ def _bare_products(rows: jax.Array, weights: Sequence[Bare], outs: tuple[int, ..
     return [_product(rows, weight, out) for weight, out in zip(weights, outs, strict=True)]
 
 
-def project_gated(x: jax.Array, gate: Weight, up: Weight) -> jax.Array:
+def value_of(x: jax.Array | Normed) -> jax.Array:
+    return x.value() if isinstance(x, Normed) else x
+
+
+def _few_products(
+    x: jax.Array | Normed, weights: Sequence[Weight], inputs: int, plus: jax.Array | None
+) -> tuple[jax.Array, ...] | None:
+    """Products of few rows by one kernel of a GPU, where it takes them."""
+    before, gain, epsilon = _apart(x)
+    batch, ins = before.shape[: before.ndim - inputs], before.shape[before.ndim - inputs :]
+    matrices = _few_on_gpu(math.prod(batch), before, weights, math.prod(ins))
+    if matrices is None or products_tile([len(matrix) for matrix in matrices], math.prod(ins)) is None:
+        return None
+    flat = None if plus is None else plus.reshape(math.prod(batch), -1)
+    products = _row_products(before.reshape(math.prod(batch), -1), matrices, gain, flat, epsilon)
+    shapes = [weight.shape[: len(weight.shape) - inputs] for weight in weights]
+    return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
+
+
+def _few_gated(x: jax.Array | Normed, gate: Weight, up: Weight) -> jax.Array | None:
+    """`project_gated` of few rows by a kernel of a GPU, where it takes them."""
+    before, gain, epsilon = _apart(x)
+    *batch, ins = before.shape
+    matrices = _few_on_gpu(math.prod(batch), before, (gate, up), ins)
+    if matrices is None or gated_tile(len(matrices[0]), ins) is None:
+        return None
+    mixed = _gated_rows(before.reshape(-1, ins), *matrices, gain, epsilon)
+    return mixed.reshape(*batch, len(matrices[0]))
+
+
+def _apart(x: jax.Array | Normed) -> tuple[jax.Array, jax.Array | None, float]:
+    return x if isinstance(x, Normed) else (x, None, 0.0)
+
+
+def _few_on_gpu(rows: int, x: jax.Array, weights: Sequence[Weight], ins: int) -> tuple[jax.Array, ...] | None:
+    """The weights as matrices, where kernels for a GPU take them and so few rows."""
+    if rows > gpu.MOST_ROWS or not gpu.available():
+        return None
+    dense = [weight.reshape(-1, ins) for weight in weights if isinstance(weight, jax.Array)]
+    kinds = {jnp.dtype(part.dtype) for part in (x, *dense)}
+    return tuple(dense) if len(dense) == len(weights) and kinds == {jnp.dtype(jnp.bfloat16)} else None
+
+
+def project_gated(x: jax.Array | Normed, gate: Weight, up: Weight) -> jax.Array:
     """gelu of `project` by one weight, times that by another; packed ones in one call."""
+    found = _few_gated(x, gate, up)
+    if found is not None:
+        return found
+    x = value_of(x)
     if isinstance(gate, Packed) and isinstance(up, Packed):
         rows, outs = x.reshape(-1, x.shape[-1]), gate.shape[0]
         mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs)
@@ -98,6 +157,8 @@ def _noted(rows: jax.Array, weight: Weight) -> Bare | Lora | LoraSet:
 # Programs of their own, so that layers alike are traced once.
 _packed_products = jax.jit(packed_products, static_argnums=2)
 _gated_product = jax.jit(gated_product, static_argnums=3)
+_row_products = jax.jit(row_products, static_argnums=4)
+_gated_rows = jax.jit(gated_rows, static_argnums=4)
 
 
 @partial(jax.jit, static_argnames="outs")

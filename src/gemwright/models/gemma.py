@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.cache import SPARE, KVCache, cached_attention, empty_cache, keep
+from gemwright.core.cache import SPARE, KVCache, empty_cache, keep, rotated_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import Rotation, attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
+from gemwright.core.ops import Normed, Rotation, attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
 from gemwright.core.weights import Weight, lookup, project, project_each, project_gated
 
 # ---------------------------------------------------------------------------------------- config
@@ -185,17 +185,24 @@ class Attention:
         )
 
     def __call__(
-        self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
+        self,
+        x: jax.Array | Normed,
+        step: Step,
+        window: int | None,
+        cache: KVCache | None,
+        config: Config,
+        plus: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
+        """What attention adds to `plus`, and the cache."""
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
-        queries = rotate(queries, step.rotation) * config.query_scale
-        keys = rotate(keys, step.rotation)
+        turn, cap = (step.rotation, config.query_scale), config.attention_cap
         if cache is not None and step.in_order:
-            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, config.attention_cap)
+            mixed, cache = rotated_attention(queries, keys, values, turn, step.positions, cache, window, cap)
         else:
-            mixed = step.attend(queries, keys, values, window, config.attention_cap)
+            queries, keys = rotate(queries, step.rotation) * config.query_scale, rotate(keys, step.rotation)
+            mixed = step.attend(queries, keys, values, window, cap)
             cache = None if cache is None else keep(keys, values, step.positions, cache)
-        return project(mixed, self.output, inputs=2), cache
+        return project(mixed, self.output, inputs=2, plus=plus), cache
 
 
 @module
@@ -212,8 +219,8 @@ class MLP:
             down=weight((d, f), ("embed", "mlp")),
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return project(project_gated(x, self.gate, self.up), self.down)
+    def __call__(self, x: jax.Array | Normed, plus: jax.Array | None = None) -> jax.Array:
+        return project(project_gated(x, self.gate, self.up), self.down, plus=plus)
 
 
 @module
@@ -236,13 +243,13 @@ class Block:
     def __call__(
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
-        def norm(value: jax.Array, weight: jax.Array | None) -> jax.Array:
-            return value if weight is None else rms_norm(value, weight, config.norm_epsilon)
-
-        mixed, cache = self.attention(norm(x, self.attention_norm), step, window, cache, config)
-        x = x + norm(mixed, self.attention_post_norm)
-        x = x + norm(self.mlp(norm(x, self.mlp_norm)), self.mlp_post_norm)
-        return x, cache
+        epsilon = config.norm_epsilon
+        first, second = self.attention_post_norm, self.mlp_post_norm
+        normed = Normed(x, self.attention_norm, epsilon)
+        mixed, cache = self.attention(normed, step, window, cache, config, plus=x if first is None else None)
+        x = mixed if first is None else x + rms_norm(mixed, first, epsilon)
+        mixed = self.mlp(Normed(x, self.mlp_norm, epsilon), plus=x if second is None else None)
+        return mixed if second is None else x + rms_norm(mixed, second, epsilon), cache
 
 
 # ----------------------------------------------------------------------------------------- model

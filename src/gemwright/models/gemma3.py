@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.core.cache import KVCache, cached_attention
+from gemwright.core.cache import KVCache, rotated_attention
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import rms_norm, rotate, rotation
+from gemwright.core.ops import Normed, rms_norm, rotate, rotation
 from gemwright.core.weights import Weight, lookup, project, project_each
 from gemwright.models.gemma import MLP, Step
 
@@ -134,17 +134,19 @@ class Attention:
         )
 
     def __call__(
-        self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
+        self, x: jax.Array | Normed, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
         queries, keys, values = project_each(x, (self.query, self.key, self.value))
         queries = rms_norm(queries, self.query_norm, config.norm_epsilon)
         keys = rms_norm(keys, self.key_norm, config.norm_epsilon)
-        queries = rotate(queries, step.rotation) * config.query_scale
-        keys = rotate(keys, step.rotation)
         if cache is None:
+            queries, keys = rotate(queries, step.rotation) * config.query_scale, rotate(keys, step.rotation)
             mixed = step.attend(queries, keys, values, window, None)
         else:
-            mixed, cache = cached_attention(queries, keys, values, step.positions, cache, window, None, step.reach)
+            turn = step.rotation, config.query_scale
+            mixed, cache = rotated_attention(
+                queries, keys, values, turn, step.positions, cache, window, None, step.reach
+            )
         return project(mixed, self.output, inputs=2), cache
 
 
@@ -166,9 +168,9 @@ class Block:
         self, x: jax.Array, step: Step, window: int | None, cache: KVCache | None, config: Config
     ) -> tuple[jax.Array, KVCache | None]:
         epsilon = config.norm_epsilon
-        mixed, cache = self.attention(rms_norm(x, self.attention_norm, epsilon), step, window, cache, config)
+        mixed, cache = self.attention(Normed(x, self.attention_norm, epsilon), step, window, cache, config)
         x = x + rms_norm(mixed, self.attention_post_norm, epsilon)
-        return x + rms_norm(self.mlp(rms_norm(x, self.mlp_norm, epsilon)), self.mlp_post_norm, epsilon), cache
+        return x + rms_norm(self.mlp(Normed(x, self.mlp_norm, epsilon)), self.mlp_post_norm, epsilon), cache
 
 
 # ----------------------------------------------------------------------------------------- model
