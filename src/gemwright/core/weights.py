@@ -11,8 +11,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from gemwright.core.int_weights import IntWeight, int_product, int_rows
 from gemwright.core.lora import Lora, LoraSet, adapted_product, adapted_rows
-from gemwright.core.packed import Packed
 from gemwright.core.ops import Normed
+from gemwright.core.packed import Packed
 from gemwright.core.recording import Recording
 from gemwright.kernels import gpu
 from gemwright.kernels.gated_product import gated_product
@@ -93,11 +93,12 @@ def _few_products(
     """Products of few rows by one kernel of a GPU, where it takes them."""
     before, gain, epsilon = _apart(x)
     batch, ins = before.shape[: before.ndim - inputs], before.shape[before.ndim - inputs :]
-    matrices = _few_on_gpu(math.prod(batch), before, weights, math.prod(ins))
-    if matrices is None or products_tile([len(matrix) for matrix in matrices], math.prod(ins)) is None:
+    rows, width = math.prod(batch), math.prod(ins)
+    matrices = _few_on_gpu(rows, before, weights, width)
+    if matrices is None or products_tile(rows, [len(matrix) for matrix in matrices], width) is None:
         return None
-    flat = None if plus is None else plus.reshape(math.prod(batch), -1)
-    products = _row_products(before.reshape(math.prod(batch), -1), matrices, gain, flat, epsilon)
+    flat = None if plus is None else plus.reshape(rows, -1)
+    products = _row_products(before.reshape(rows, -1), matrices, gain, flat, epsilon)
     shapes = [weight.shape[: len(weight.shape) - inputs] for weight in weights]
     return tuple(product.reshape(*batch, *shape) for product, shape in zip(products, shapes, strict=True))
 
@@ -107,7 +108,7 @@ def _few_gated(x: jax.Array | Normed, gate: Weight, up: Weight) -> jax.Array | N
     before, gain, epsilon = _apart(x)
     *batch, ins = before.shape
     matrices = _few_on_gpu(math.prod(batch), before, (gate, up), ins)
-    if matrices is None or gated_tile(len(matrices[0]), ins) is None:
+    if matrices is None or gated_tile(math.prod(batch), len(matrices[0]), ins) is None:
         return None
     mixed = _gated_rows(before.reshape(-1, ins), *matrices, gain, epsilon)
     return mixed.reshape(*batch, len(matrices[0]))

@@ -9,7 +9,6 @@ from math import log
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 VARIABLE = "GEMWRIGHT_GPU_KERNELS"
 """The environment variable that switches the kernels off, or on where none would run, to look at them."""
@@ -52,6 +51,14 @@ def available() -> bool:
 def power_in(size: int, most: int) -> int:
     """The largest power of two that divides `size`, and is no more than the power of two `most`."""
     return min(size & -size, most)
+
+
+def for_rows(rows: int, wanted: Tile) -> Tile:
+    """A tile wanted for one row, narrower for several: each has sums of its own, and a thread's registers are few."""
+    if rows == 1:
+        return wanted
+    narrower = wanted.ins >> (rows - 1).bit_length()
+    return wanted._replace(ins=max(64 * wanted.warps, narrower))
 
 
 def tile_for(outs: Sequence[int], ins: int, wanted: Tile) -> Tile | None:

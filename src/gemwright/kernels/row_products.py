@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemwright.kernels.gpu import Tile, tile_for
+from gemwright.kernels.gpu import Tile, for_rows, tile_for
 
 Matrices = tuple[jax.Array, ...]
 Sums = list[list[jax.Array]]
@@ -26,10 +26,10 @@ _LONG, _MANY = 8192, 65_536
 # ------------------------------------------------------------------------------------- products
 
 
-def products_tile(outs: Sequence[int], ins: int) -> Tile | None:
+def products_tile(rows: int, outs: Sequence[int], ins: int) -> Tile | None:
     """How `row_products` cuts matrices of so many outputs and inputs; None where it does not take them."""
     wanted = MANY_TILE if min(outs) > _MANY else LONG_TILE if ins > _LONG else PRODUCTS_TILE
-    return tile_for(outs, ins, wanted)
+    return tile_for(outs, ins, for_rows(rows, wanted))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -74,7 +74,7 @@ def products_on_gpu(
     """The kernel, cut by `tile` or as is best known."""
     assert added is None or len(matrices) == 1
     outs = [len(matrix) for matrix in matrices]
-    tile = tile or products_tile(outs, rows.shape[1])
+    tile = tile or products_tile(len(rows), outs, rows.shape[1])
     assert tile is not None
 
     def kernel(*refs: Any) -> None:
@@ -112,9 +112,9 @@ def _always(function: Callable[[], None]) -> None:
 # ---------------------------------------------------------------------------------------- gated
 
 
-def gated_tile(outs: int, ins: int) -> Tile | None:
+def gated_tile(rows: int, outs: int, ins: int) -> Tile | None:
     """How `gated_rows` cuts its matrices; None where it does not take them."""
-    return tile_for([outs], ins, GATED_TILE)
+    return tile_for([outs], ins, for_rows(rows, GATED_TILE))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -155,7 +155,7 @@ def gated_on_gpu(
     """The kernel, cut by `tile` or as is best known."""
     from jax.experimental import pallas as pl
 
-    tile = tile or gated_tile(len(gate), rows.shape[1])
+    tile = tile or gated_tile(len(rows), len(gate), rows.shape[1])
     assert tile is not None
 
     def kernel(*refs: Any) -> None:

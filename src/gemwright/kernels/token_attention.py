@@ -60,7 +60,7 @@ class Cut(NamedTuple):
 
 def cut_for(slots: int) -> Cut:
     """A head's slots are taken by several programs where there are many; what they found is merged after them."""
-    return Cut(64, 1 if slots <= 512 else min(32, slots // 256), 4)
+    return Cut(64, 1 if slots <= 512 else min(32, slots // 256), 8)
 
 
 def serves(queries: jax.Array, slots: Slots) -> bool:
@@ -190,7 +190,8 @@ def _take(
     start = (part + index * cut.parts) * cut.block
     numbers = start + jnp.arange(cut.block, dtype=jnp.int32)
     inside, block = numbers < size, pl.ds(start, cut.block)
-    found = triton.load(slots.positions.at[row, block], mask=inside, other=-1)
+    positions: Any = slots.positions
+    found = triton.load(positions.at[row, block], mask=inside, other=-1)
     seen = _seen(found, position, how.window) & (numbers != slot)  # the token's own slot is being written
 
     def read(ref: Any, columns: Any) -> jax.Array:
