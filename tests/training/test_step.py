@@ -57,10 +57,11 @@ def test_what_is_computed_again_or_in_parts_changes_nothing(compute: Compute) ->
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=AFTER_STEPS, err_msg=name)
 
 
-def test_layers_in_a_loop_change_nothing() -> None:
+@pytest.mark.parametrize("remat", ["layers", "products"])
+def test_layers_in_a_loop_change_nothing(remat: Any) -> None:
     run = replace(run_of("gemma2"), model=gemma1(num_heads=4, num_kv_heads=2, **SIZES))
     expected = trained(run, ONE)
-    found = trained(replace(run, compute=Compute(scan=True, remat="layers")), (1, 2, 1))
+    found = trained(replace(run, compute=Compute(scan=True, remat=remat)), (1, 2, 1))
     for name, weight in expected.items():
         np.testing.assert_allclose(found[name], weight, rtol=0, atol=AFTER_STEPS, err_msg=name)
 

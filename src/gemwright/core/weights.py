@@ -186,33 +186,41 @@ def lookup(weight: Weight, index: jax.Array) -> jax.Array:
 
 
 def _matmul(rows: jax.Array, matrix: jax.Array) -> jax.Array:
-    """(n, in) x (out, in) -> (n, out) in float32."""
+    """(n, in) x (out, in) -> (n, out), summed in float32."""
     if matrix.dtype == jnp.bfloat16 and rows.shape[0] <= most_rows():
         return jax.lax.platform_dependent(rows, matrix, cpu=thin_product, default=_dot)
     matrix = matrix.astype(rows.dtype)
     return _dot(rows, matrix) if rows.dtype == jnp.float32 else _narrow_dot(rows, matrix)
 
 
-def _dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
+def _dot(rows: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     contract_last = (((1,), (1,)), ((), ()))
-    return jax.lax.dot_general(rows, matrix, contract_last, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(rows, matrix, contract_last, preferred_element_type=dtype)
+
+
+def _sums(narrow: Any) -> Any:
+    """What products of narrow floats are returned in: float32, to be rounded after.
+
+    A GPU's product sums in float32 and rounds as it writes; two passes over a wide copy of the result are spared.
+    """
+    return narrow if jax.default_backend() == "gpu" else jnp.float32
 
 
 @jax.custom_vjp
 def _narrow_dot(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     """`_dot` of narrow floats. Its derivative would multiply float32 with them, which widens the matrix first."""
-    return _dot(rows, matrix)
+    return _dot(rows, matrix, _sums(rows.dtype)).astype(rows.dtype)
 
 
 def _forward(rows: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Any]:
-    return _dot(rows, matrix), (rows, matrix)
+    return _narrow_dot(rows, matrix), (rows, matrix)
 
 
 def _backward(kept: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     rows, matrix = kept
     narrow = gradient.astype(rows.dtype)
-    to_rows = jnp.einsum("no,oi->ni", narrow, matrix, preferred_element_type=jnp.float32)
-    to_matrix = jnp.einsum("no,ni->oi", narrow, rows, preferred_element_type=jnp.float32)
+    to_rows = jnp.einsum("no,oi->ni", narrow, matrix, preferred_element_type=_sums(rows.dtype))
+    to_matrix = jnp.einsum("no,ni->oi", narrow, rows, preferred_element_type=_sums(rows.dtype))
     return to_rows.astype(rows.dtype), to_matrix.astype(matrix.dtype)
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gemwright.core.cache import SPARE, KVCache, empty_cache, keep, rotated_attention
+from gemwright.core.flash_attention import fits, flash_in_order, one_text
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
 from gemwright.core.ops import Normed, Rotation, attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
@@ -149,6 +150,9 @@ class Step:
         self, queries: jax.Array, keys: jax.Array, values: jax.Array, window: int | None, cap: float | None
     ) -> jax.Array:
         """Attention among these tokens."""
+        if self.in_order and fits(queries, keys, window, cap):
+            whole = one_text(self.positions, self.segments)
+            return flash_in_order(queries, keys, values, self.visible(None), whole)
         if self.in_order:
             return attend_in_order(queries, keys, values, self.visible(window), cap, window)
         return attend(queries, keys, values, self.visible(window), cap)

@@ -13,6 +13,9 @@ from gemwright.data.packing import Soft
 _LOGITS = 1 << 26
 """Held at once by a device."""
 
+_ON_GPUS = 1 << 29
+"""There each piece reads and writes the head's whole gradient, which must not take longer than its products."""
+
 Score = Callable[[Any, Any, jax.Array], jax.Array]
 
 
@@ -56,7 +59,8 @@ def summed_loss(
     """
     vocabulary = jax.eval_shape(score, head, fixed, hidden[:, :1]).shape[-1]
     length = targets.shape[1]
-    pieces = -(-targets.size * vocabulary // (_LOGITS * devices_in_use()))
+    held = (_ON_GPUS if jax.default_backend() == "gpu" else _LOGITS) * devices_in_use()
+    pieces = -(-targets.size * vocabulary // held)
     piece = -(-length // min(length, pieces))
     pieces = -(-length // piece)
 

@@ -5,14 +5,17 @@ Made by replacing parts of a model within a step: its blocks by `Layer`, its emb
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gemwright.core.flash_attention import is_flash_attention
 from gemwright.core.module import Spec, map_specs
 from gemwright.core.sharding import FULLY_SHARDED, ROWS, sharding_of, shardings
+from gemwright.core.weights import PRODUCT
 from gemwright.training.run import Compute
 
 Place = Callable[[Any], Any]
@@ -22,13 +25,18 @@ def spread(weights: Any, specs: Any, compute: Compute, mesh: Mesh) -> Any:
     """The model to compute a loss with; `weights` are fully sharded over `mesh`, or on its one device."""
     several, places = mesh.size > 1, None
 
-    def place(spec: Spec, weight: Any) -> Any:
+    def narrow(weight: Any) -> Any:
         if not isinstance(weight, jax.Array):
             return weight  # quantised or adapted
-        narrow = compute.dtype == "bfloat16" and weight.dtype == jnp.float32 and weight.ndim > 1
-        weight = weight.astype(jnp.bfloat16) if narrow else weight
-        # Whole but for the parts of `tensor`. Narrow before it is sent.
-        return jax.lax.with_sharding_constraint(weight, sharding_of(spec, mesh)) if several else weight
+        wide = weight.dtype == jnp.float32 and weight.ndim > 1
+        return weight.astype(jnp.bfloat16) if wide and compute.dtype == "bfloat16" else weight
+
+    def place(spec: Spec, weight: Any) -> Any:
+        weight = narrow(weight)  # before it is sent
+        if not several or not isinstance(weight, jax.Array):
+            return weight
+        # Whole but for the parts of `tensor`.
+        return jax.lax.with_sharding_constraint(weight, sharding_of(spec, mesh))
 
     def rows(x: jax.Array) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, ROWS)) if several else x
@@ -36,9 +44,13 @@ def spread(weights: Any, specs: Any, compute: Compute, mesh: Mesh) -> Any:
     def gathered(specs: Any, part: Any) -> Any:
         return map_specs(lambda _, spec, weight: place(spec, weight), specs, part)
 
-    again = compute.remat == "layers"
+    def kept(specs: Any, block: Any) -> Any:
+        # A stack is a copy, and so are its gradients.
+        return map_specs(lambda _, __, weight: narrow(weight), specs, block) if compute.scan else block
+
+    again = _again(compute)
     blocks = [
-        Layer(block, lambda block, declared=declared: gathered(declared, block), rows, again)
+        Layer(kept(declared, block), lambda block, declared=declared: gathered(declared, block), rows, again)
         for declared, block in zip(specs.layers, weights.layers, strict=True)
     ]
     if compute.scan:
@@ -48,6 +60,22 @@ def spread(weights: Any, specs: Any, compute: Compute, mesh: Mesh) -> Any:
     return replace(weights, layers=layers, **rest)
 
 
+PRODUCTS_KEPT: Any = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.save_only_these_names(PRODUCT), is_flash_attention
+)
+"""What is kept where all that lies between products is computed again."""
+
+
+def _again(compute: Compute) -> Callable[[Any], Any] | None:
+    # In a loop the compiler cannot find both computations alike, and needs nothing that keeps them apart.
+    if compute.remat == "layers":
+        return partial(jax.checkpoint, prevent_cse=not compute.scan)
+    # Of a loop as a whole, all that lies between would be computed for all layers before any is gone back through.
+    if compute.remat == "products" and compute.scan:
+        return partial(jax.checkpoint, prevent_cse=False, policy=PRODUCTS_KEPT)
+    return None
+
+
 @dataclass(frozen=True)
 class Layer:
     """Stands in a block's place, without a cache.
@@ -55,19 +83,19 @@ class Layer:
     Attributes:
       place: from its weights as they are kept to those it computes with.
       rows: holds a (B, T, D) value to the devices of its rows.
-      again: nothing inside is kept for the gradient.
+      again: what makes it compute itself again for the gradient, in whole or in part.
     """
 
     block: Any
     place: Place
     rows: Place
-    again: bool
+    again: Callable[[Any], Any] | None
 
     def __call__(self, x: jax.Array, *arguments: Any) -> tuple[jax.Array, None]:
         def read(block: Any, x: jax.Array) -> jax.Array:
             return self.rows(self.place(block)(self.rows(x), *arguments)[0])
 
-        return (jax.checkpoint(read) if self.again else read)(self.block, x), None
+        return (read if self.again is None else self.again(read))(self.block, x), None
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,16 @@ from gemwright.core.lora import with_dropout
 from gemwright.core.module import abstract, module, named_leaves, path_name
 from gemwright.core.sharding import BATCHES, FULLY_SHARDED, shardings
 from gemwright.core.trainable import join, specs_like
-from gemwright.core.weights import PRODUCT
 from gemwright.data.packing import Batch
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.training.head_loss import Losses, cross_entropies, summed_loss
 from gemwright.training.run import Compute
-from gemwright.training.spread import spread
+from gemwright.training.spread import PRODUCTS_KEPT, spread
 
 # Else XLA times many ways of computing each product: minutes, where a small model trains for two.
 _QUICKLY_COMPILED: dict[str, Any] = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+# Of large products cuBLAS's ways are the fastest; XLA would time its own beside, each compiled first.
+_OF_LARGE_PRODUCTS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False}
 # Else XLA's CPU backend undoes what `jax.checkpoint` spares: it finds both computations alike, and keeps the first.
 _SPARING: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
@@ -162,7 +163,9 @@ def compile_steps(
 def _compiler_options(platform: str, parameters: int, compute: Compute) -> dict[str, Any] | None:
     if platform == "cpu":
         return _SPARING if compute.remat != "none" else None
-    return _QUICKLY_COMPILED if platform == "gpu" and parameters < _SMALL else None
+    if platform == "gpu":
+        return _QUICKLY_COMPILED if parameters < _SMALL else _OF_LARGE_PRODUCTS
+    return None
 
 
 def _steps(
@@ -195,8 +198,9 @@ def _step(
 
     gradient_of = jax.value_and_grad(loss, has_aux=True)
     (_, mean), gradient = _accumulated(gradient_of, state.weights, batch, key, compute.accumulate, mesh)
-    # Else XLA fuses the update with the derivatives before it: minutes of compiling on a CPU.
-    gradient = jax.lax.optimization_barrier(gradient)
+    # Else XLA fuses the update with the derivatives before it: minutes of compiling on a CPU. A GPU need not hold them.
+    if mesh.devices.flat[0].platform != "gpu":
+        gradient = jax.lax.optimization_barrier(gradient)
     norm = optax.tree.norm(gradient)
     after = changed(optimizer, state, gradient)
     sound = jnp.isfinite(mean) & jnp.isfinite(norm)
@@ -243,8 +247,8 @@ def batch_losses(
         model: Any = spread(with_dropout(joined(weights), key), specs, compute, mesh)
         return model(batch.inputs, config, positions=batch.positions, segments=batch.segments)[0]
 
-    if compute.remat == "products":
-        read = jax.checkpoint(read, policy=jax.checkpoint_policies.save_only_these_names(PRODUCT))
+    if compute.remat == "products" and not compute.scan:  # of layers in a loop, each by itself
+        read = jax.checkpoint(read, policy=PRODUCTS_KEPT)
     hidden, counts = read(weights), batch.weights.astype(jnp.float32)
     if frozen is None:
         head, fixed = spread(weights, specs, compute, mesh).embedding, None
