@@ -18,8 +18,8 @@ Sums = list[list[jax.Array]]
 """Of each matrix and each row: (outs of a tile,) float32."""
 
 PRODUCTS_TILE = Tile(outs=4, ins=1024, ahead=2, warps=4)
-LONG_TILE = Tile(outs=4, ins=2048, ahead=2, warps=8)  # for rows longer than _LONG
-GATED_TILE = Tile(outs=4, ins=1024, ahead=2, warps=4)
+LONG_TILE = Tile(outs=4, ins=1024, ahead=4, warps=4)  # for rows longer than _LONG
+GATED_TILE = Tile(outs=8, ins=1024, ahead=2, warps=4)
 MANY_TILE = Tile(outs=8, ins=1024, ahead=2, warps=4)  # for a matrix of more than _MANY outputs
 _LONG, _MANY = 8192, 65_536
 

@@ -1,5 +1,6 @@
 """The memory of a training process on a CPU."""
 
+import ctypes
 import os
 import sys
 
@@ -17,3 +18,9 @@ def keep_memory() -> None:
     }
     if sys.platform == "linux" and not wanted.items() <= os.environ.items():
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **wanted})
+
+
+def give_memory_back() -> None:
+    """What was freed, to the system: compiling a step takes gigabytes that the step itself then needs beside them."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc's, not musl's
+        libc.malloc_trim(0)

@@ -20,6 +20,7 @@ from gemwright.core.trainable import join, specs_like
 from gemwright.data.packing import Batch
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.training.head_loss import Losses, cross_entropies, summed_loss
+from gemwright.training.memory import give_memory_back
 from gemwright.training.run import Compute
 from gemwright.training.spread import PRODUCTS_KEPT, spread
 
@@ -115,7 +116,7 @@ def make_steps(
     specs: Decoder | None = None,
     frozen: Decoder | None = None,
 ) -> Steps:
-    """The program of some steps.
+    """The program of some steps, compiled when it first meets batches of a shape.
 
     Args:
       specs: of the weights that are trained; the model's unless given.
@@ -125,9 +126,15 @@ def make_steps(
     if frozen is not None:
         frozen = jax.device_put(frozen, shardings(specs_like(specs_of(config), frozen), mesh, FULLY_SHARDED))
 
+    compiled: dict[tuple[tuple[int, ...], ...], Any] = {}
+
     def steps(state: State, batches: Batch) -> tuple[State, Measures]:
+        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(batches))
         with jax.set_mesh(mesh):
-            return program(frozen, state, batches)
+            if shapes not in compiled:
+                compiled[shapes] = program.lower(frozen, state, batches).compile()
+                give_memory_back()
+            return compiled[shapes](frozen, state, batches)
 
     return steps
 
