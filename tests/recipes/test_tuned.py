@@ -104,11 +104,14 @@ def test_reports_become_a_file_and_a_plot(tmp_path: Path) -> None:
     def shares(right: float) -> dict[str, dict[str, float]]:
         return {name: {"right": right, "low": right - 0.05, "high": right + 0.05} for name in ("sorting", "all")}
 
-    for name, after in (("full", 0.9), ("lora", 0.8), ("tuned", 1.0), ("practice", 0.5)):
-        (tmp_path / name).mkdir()
-        report = {"before": shares(0.1), "after": shares(after)}
-        (tmp_path / name / "report.json").write_text(json.dumps(report))
-    found = shape_results.gathered({name: tmp_path / name for name in shape_results.RUNS})
-    assert found["lora_share_of_gain"] == 0.875
+    runs = {"default": [1.0], "pretrained": [0.9], "practice": [0.5], "full": [0.9, 0.7], "lora": [0.8, 0.6]}
+    for name, afters in runs.items():
+        for number, after in enumerate(afters):
+            (tmp_path / f"{name}{number}").mkdir()
+            report = {"before": shares(0.1), "after": shares(after)}
+            (tmp_path / f"{name}{number}" / "report.json").write_text(json.dumps(report))
+    folders = {name: [tmp_path / f"{name}{number}" for number in range(len(afters))] for name, afters in runs.items()}
+    found = shape_results.gathered(folders)
+    assert found["lora_share_of_gain"] == round(1.2 / 1.4, 4)
     shape_results.chart(found, tmp_path / "skills.png")
     assert (tmp_path / "skills.png").stat().st_size > 1000
