@@ -14,8 +14,9 @@ VARIABLE = "GEMWRIGHT_GPU_KERNELS"
 """The environment variable that switches the kernels off, or on where none would run, to look at them."""
 
 CHOICES = ("", "off", "on")
-MOST_ROWS = 8
-"""Rows of a product that a kernel takes at most: for more, the device's own products are made."""
+MOST_ROWS = 1
+"""Rows that a kernel takes at most: up to 8 were right on a card, but not timed; for more than one the device's own
+products are made."""
 
 _NARROWEST = 128  # inputs of a piece
 
