@@ -166,7 +166,8 @@ def _torch_model(config: Any, dtype: Any, device: str) -> Any:
     import torch  # pyright: ignore[reportMissingImports]
     from transformers import GemmaConfig, GemmaForCausalLM  # pyright: ignore[reportMissingImports]
 
-    theirs = GemmaConfig(
+    kind: Any = GemmaConfig  # takes more than it declares
+    theirs = kind(
         vocab_size=config.vocab_size, hidden_size=config.embed_dim, num_hidden_layers=config.num_layers,
         num_attention_heads=config.num_heads, num_key_value_heads=config.num_kv_heads, head_dim=config.head_dim,
         intermediate_size=config.mlp_dim, attn_implementation="sdpa",
