@@ -1,10 +1,11 @@
-"""The default model: a 4.1M-parameter Gemma 1 that continues English prose and Python code.
+"""The default model's documents: a 4.1M-parameter Gemma 1 that continues English prose and Python code.
 
     gemwright pretrain recipes/mini.py --set corpus=FOLDER --out runs/mini
 
 learns a 4096-piece tokenizer, packs FOLDER and Python's standard library, trains a few minutes on a GPU
 or about 90 on two CPU cores, and writes a Hugging Face folder to OUT/model. Interrupted at any moment, the same
-command goes on. Expected: see docs/mini.md for the held-out bits per byte.
+command goes on. The model that is shipped reads conversations beside them: `recipes/tuned.py`. Expected: see
+docs/mini.md.
 """
 
 import re

@@ -1,6 +1,6 @@
 """A tuned model practises one skill: its own answers, rewarded by a rule where they are right.
 
-    python -m recipes.practice --model runs/tuned/tuned --skill counting --out runs/practice
+    python -m recipes.practice --model runs/tuned/model --skill counting --out runs/practice
 
 is `gemwright.rlhf` on questions that are never asked in the examination, which counts right answers before and after,
 with 95% intervals. Interrupted, the same command goes on. Expected: see docs/tuning.md.

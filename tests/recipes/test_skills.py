@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gemwright.data.skills import SKILLS, Question, questions
+from gemwright.data.skills import FURTHER, SKILLS, Question, calculation, questions
 from gemwright.model import Model
 from gemwright.text.chat import Message
 from gemwright.tuning.rewards.reward import Task
@@ -87,6 +87,32 @@ def test_each_step_of_a_working_holds_and_leads_to_the_answer() -> None:
         assert bool(steps) == (one.prompt.endswith("=") or "hours" in one.prompt or "seconds" in one.prompt)
         parts = [int(part) for part in re.findall(r": (\d+)", one.working)]
         assert not parts or sum(parts) == int(one.answer)
+
+
+def test_calculations_of_any_size_are_right_and_share_what_is_held_out() -> None:
+    found = list(itertools.islice(questions("train", 0, (calculation,)), 1500))
+    assert all(eval(one.prompt.removesuffix("=")) == int(one.answer) for one in found)
+    steps = [step for one in found for step in re.findall(r"[\d+*-]+=\d+", one.working)]
+    assert all(eval(step.split("=")[0]) == int(step.split("=")[1]) for step in steps)
+    assert any(one.answer.startswith("-") for one in found)
+    held_out = {(one.skill, one.key) for one in some("heldout", 2400)}
+    assert not {(one.skill, one.key) for one in found} & held_out
+
+
+def test_further_skills_are_right_and_none_of_the_default_models() -> None:
+    found = list(itertools.islice(questions("heldout", 0, FURTHER), 1000))
+    for one in found:
+        given = one.prompt.split(": ")[-1].split()
+        numbers = [int(word) for word in given if word.isdigit()]
+        expected = {
+            "three terms": lambda one=one: str(eval(one.prompt.removesuffix("="))),
+            "descending": lambda numbers=numbers: " ".join(map(str, sorted(numbers)[::-1])),
+            "largest": lambda numbers=numbers: str(sorted(numbers)[-1]),
+            "reversing": lambda given=given: " ".join(given[::-1]),
+            "alphabetical": lambda given=given: " ".join(sorted(given)),
+        }
+        assert one.answer == expected[one.skill]()
+    assert not {one.prompt for one in found} & {one.prompt for one in some("train", 2400)}
 
 
 def test_the_last_line_is_the_answer() -> None:
