@@ -9,14 +9,14 @@ docs/mini.md.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from gemwright.data.documents import Document, read_folder, standard_library
-from gemwright.data.packing import Rows, pack
+from gemwright.data.packing import Rows, Tokens, pack
 from gemwright.models.gemma import gemma1
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
@@ -128,12 +128,16 @@ def prepare(corpus: Path | None, out: Path, vocab_size: int | None = None) -> tu
         files[0].write_bytes(train_tokenizer(texts, vocab_size, character_coverage=CHARACTER_COVERAGE))
     tokenizer = Tokenizer.from_bytes(files[0].read_bytes())
     held_out = (plain_example(d.text, tokenizer) for d in found if d.split == "heldout")
-    for file, texts in ((files[1], examples(found, tokenizer)), (files[2], held_out)):
-        if not file.exists():
-            half = file.with_suffix(".partial.npy")
-            np.save(half, pack(texts, tokenizer.bos_id, vocab_size))
-            half.rename(file)
-    return tokenizer, np.load(files[1], mmap_mode="r"), np.load(files[2], mmap_mode="r")
+    return tokenizer, packed(files[1], examples(found, tokenizer), tokenizer), packed(files[2], held_out, tokenizer)
+
+
+def packed(file: Path, texts: Iterable[list[int]], tokenizer: Tokenizer) -> Tokens:
+    """Token ids as one stream, kept in a file that appears whole; what is there already is not made again."""
+    if not file.exists():
+        half = file.with_suffix(".partial.npy")
+        np.save(half, pack(texts, tokenizer.bos_id, tokenizer.vocab_size))
+        half.rename(file)
+    return np.load(file, mmap_mode="r")
 
 
 def read(corpus: Path | None, out: Path, vocab_size: int | None = None, longest: int = 1024) -> Corpus:

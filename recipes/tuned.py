@@ -16,12 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import gemwright
 from gemwright.data.documents import Document
 from gemwright.data.mixture import Mixture, MixtureStage
-from gemwright.data.packing import Rows, Tokens, pack
+from gemwright.data.packing import Rows, Tokens
 from gemwright.data.skills import Question, Skill, calculation, fingerprint, questions
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
@@ -121,12 +119,8 @@ def example(turns: list[Turn], tokenizer: Tokenizer) -> list[int]:
 def stream(count: int, corpus: Path | None, tokenizer: Tokenizer, out: Path) -> Tokens:
     """The conversations, packed; from `out` if they were made before."""
     file = out / "conversations.npy"
-    if not file.exists():
-        half = file.with_suffix(".partial.npy")
-        found = (example(turns, tokenizer) for turns in conversations(count, 0, mini.documents(corpus)))
-        np.save(half, pack(found, tokenizer.bos_id, tokenizer.vocab_size))
-        half.rename(file)
-    return np.load(file, mmap_mode="r")
+    found = [] if file.exists() else mini.documents(corpus)
+    return mini.packed(file, (example(turns, tokenizer) for turns in conversations(count, 0, found)), tokenizer)
 
 
 def read(corpus: Path | None, out: Path, count: int) -> Corpus:
