@@ -1,11 +1,18 @@
-"""Attention of long texts on a GPU by cuDNN's kernel, which never holds the scores; `ops.attend_in_order` elsewhere."""
+"""Attention among the tokens of one call, by a kernel that never holds the scores where there is one.
 
+Ours on a CPU, cuDNN's for long texts on a GPU; `ops.attend_in_order` elsewhere.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from gemwright.core.ops import attend_in_order
 from gemwright.core.sharding import devices_in_use
+from gemwright.kernels import native
+from gemwright.kernels.text_attention import text_attention
 
 _SHORTEST = 1024
 """Tokens; with fewer, the scores are small and the kernel gains little."""
@@ -16,8 +23,33 @@ _WIDEST_HEADS = {"8": 128, "9": 256, "10": 128}
 _FORWARD = "dot_product_attention_fwd"
 
 
+def attend_text(
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    places: tuple[jax.Array, jax.Array | None],
+    visible: Callable[[int | None], jax.Array],
+    window: int | None,
+    cap: float | None,
+) -> jax.Array:
+    """`ops.attend_in_order` by the best that is at hand.
+
+    Args:
+      places: (B, T) positions, negative in padding, and (B, T) segments of packed documents, which do not see each
+        other, or None.
+      visible: from a window to the (B, T, T) pairs that these allow; not called where a kernel needs no such array.
+    """
+    positions, segments = places
+    if native.serves(queries) and devices_in_use() == 1:
+        segments = jnp.zeros_like(positions) if segments is None else segments
+        return text_attention(queries, keys, values, positions, segments, window, cap)
+    if fits(queries, keys, window, cap):
+        return flash_in_order(queries, keys, values, visible(None), one_text(positions, segments))
+    return attend_in_order(queries, keys, values, visible(window), cap, window)
+
+
 def fits(queries: jax.Array, keys: jax.Array, window: int | None, cap: float | None) -> bool:
-    """Whether the kernel computes this attention among the tokens of one call, here."""
+    """Whether cuDNN's kernel computes this attention, here."""
     length, size = queries.shape[1], queries.shape[3]
     unbent = cap is None and (window is None or window >= length)
     narrow = queries.dtype == keys.dtype and queries.dtype in (jnp.bfloat16, jnp.float16)
@@ -60,6 +92,6 @@ def flash_attention(
     )
 
 
-def is_flash_attention(primitive: Any, *_: Any, **__: Any) -> bool:
+def is_flash_attention(primitive: Any, *_: Any, **parameters: Any) -> bool:
     """A policy for `jax.checkpoint`: the kernel is not run again to have what its derivative needs."""
-    return primitive.name.startswith(_FORWARD)
+    return primitive.name.startswith(_FORWARD) or parameters.get("target_name") == native.TEXT_ATTENTION

@@ -14,8 +14,10 @@ from gemwright.core.lora import Lora, LoraSet, adapted_product, adapted_rows
 from gemwright.core.ops import Normed
 from gemwright.core.packed import Packed
 from gemwright.core.recording import Recording
-from gemwright.kernels import gpu
+from gemwright.core.sharding import devices_in_use
+from gemwright.kernels import gpu, native
 from gemwright.kernels.gated_product import gated_product
+from gemwright.kernels.gated_values import gated_values, gated_values_reference
 from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.row_products import gated_rows, gated_tile, products_tile, row_products
 from gemwright.kernels.thin_product import most_rows, thin_product
@@ -140,7 +142,14 @@ def project_gated(x: jax.Array | Normed, gate: Weight, up: Weight) -> jax.Array:
     # The kernel of two packed ones rounds its result alone; beside changes it must be no other.
     wide = x.astype(jnp.float32) if any(_is_on_packed(weight) for weight in (gate, up)) else x
     gates, ups = project_each(wide, (gate, up))
-    return (jax.nn.gelu(gates, approximate=True) * ups).astype(x.dtype)
+    return gated(gates, ups).astype(x.dtype)
+
+
+def gated(gates: jax.Array, ups: jax.Array) -> jax.Array:
+    """gelu(gates) * ups, gelu by its tanh, in float32 and rounded once, by the kernel where there is one."""
+    if native.serves(gates) and devices_in_use() == 1:
+        return gated_values(gates, ups)
+    return gated_values_reference(gates, ups)
 
 
 def _is_on_packed(weight: Weight) -> bool:

@@ -11,14 +11,6 @@ namespace {
 
 constexpr float kNothing = -3.0e38f;  // the score of what is not seen
 
-// tanh from the exponential of a number that is never positive.
-inline Floats capped(Floats x, float cap) {
-  const Floats size = x < 0.0f ? -x : x;
-  const Floats small = exponential(size * (-2.0f / cap));
-  const Floats bent = (1.0f - small) / (1.0f + small) * cap;
-  return x < 0.0f ? -bent : bent;
-}
-
 inline bool sees(const SlotAttention& a, int32_t at, int32_t position) {
   return position >= 0 && position <= at && (a.window == 0 || int64_t{position} > int64_t{at} - a.window);
 }

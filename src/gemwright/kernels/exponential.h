@@ -33,6 +33,14 @@ inline Floats exponential(Floats x) {
   return (Floats)((Words)(e.less_one + 1.0f) + e.power);
 }
 
+// x bent smoothly into (-cap, cap): tanh from the exponential of a number that is never positive.
+inline Floats capped(Floats x, float cap) {
+  const Floats size = x < 0.0f ? -x : x;
+  const Floats small = exponential(size * (-2.0f / cap));
+  const Floats bent = (1.0f - small) / (1.0f + small) * cap;
+  return x < 0.0f ? -bent : x == x ? bent : x;
+}
+
 // 1 - e^x for x <= 0, as exact near 0 as far from it.
 inline Floats one_less_exponential(Floats x) {
   const Exponential e = split(x);

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 import gemwright.kernels
 
@@ -20,6 +21,10 @@ CHOICES = ("", "off", "portable", "avx2", "avx512")
 THIN_PRODUCT = "gemwright_thin_product"
 PACKED_PRODUCT = "gemwright_packed_product"
 SLOT_ATTENTION = "gemwright_slot_attention"
+TEXT_ATTENTION = "gemwright_text_attention"
+TEXT_ATTENTION_BACK = "gemwright_text_attention_back"
+GATED_VALUES = "gemwright_gated_values"
+GATED_VALUES_BACK = "gemwright_gated_values_back"
 SLOT_WRITE = "gemwright_slot_write"
 GATED_RECURRENCE = "gemwright_gated_recurrence"
 READ_ALL = "gemwright_read_all"
@@ -29,8 +34,8 @@ BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
 
 _ALL = (
-    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS,
-    BUFFER_ADDRESS,
+    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, TEXT_ATTENTION, TEXT_ATTENTION_BACK, GATED_VALUES,
+    GATED_VALUES_BACK, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
 )  # fmt: skip
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +55,11 @@ def choice() -> str:
 def available() -> bool:
     """Whether the native kernels were built, load, and are not switched off."""
     return choice() != "off" and _loaded()
+
+
+def serves(array: jax.Array) -> bool:
+    """Whether kernels that compute with floats of such an array are at hand where programs now run."""
+    return jax.default_backend() == "cpu" and array.dtype in (jnp.float32, jnp.bfloat16) and available()
 
 
 @functools.cache

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from gemwright.core.cache import SPARE, KVCache, empty_cache, keep, rotated_attention
-from gemwright.core.flash_attention import fits, flash_in_order, one_text
+from gemwright.core.flash_attention import attend_text
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import Normed, Rotation, attend, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
+from gemwright.core.ops import Normed, Rotation, attend, causal, rms_norm, rotate, rotation, soft_cap
 from gemwright.core.weights import Weight, lookup, project, project_each, project_gated
 
 # ---------------------------------------------------------------------------------------- config
@@ -150,11 +150,8 @@ class Step:
         self, queries: jax.Array, keys: jax.Array, values: jax.Array, window: int | None, cap: float | None
     ) -> jax.Array:
         """Attention among these tokens."""
-        if self.in_order and fits(queries, keys, window, cap):
-            whole = one_text(self.positions, self.segments)
-            return flash_in_order(queries, keys, values, self.visible(None), whole)
         if self.in_order:
-            return attend_in_order(queries, keys, values, self.visible(window), cap, window)
+            return attend_text(queries, keys, values, (self.positions, self.segments), self.visible, window, cap)
         return attend(queries, keys, values, self.visible(window), cap)
 
     def visible(self, window: int | None) -> jax.Array:

@@ -25,10 +25,11 @@ from gemwright.core.cache import (
     empty_cache,
     empty_state,
 )
+from gemwright.core.flash_attention import attend_text
 from gemwright.core.module import module, weight
 from gemwright.core.names import NameTable
-from gemwright.core.ops import Rotation, attend_in_order, causal, rms_norm, rotate, rotation, soft_cap
-from gemwright.core.weights import Weight, lookup, project, project_each
+from gemwright.core.ops import Rotation, causal, rms_norm, rotate, rotation, soft_cap
+from gemwright.core.weights import Weight, gated, lookup, project, project_each
 from gemwright.models.recurrence import Linear, Recurrence, both
 
 FAMILY = "recurrent_gemma"
@@ -124,7 +125,7 @@ class Step:
     def of(config: Config, positions: jax.Array, segments: jax.Array | None = None) -> "Step":
         return Step(positions, rotation(positions, config.head_dim // 2, config.rope_base), segments)
 
-    def visible(self, window: int) -> jax.Array:
+    def visible(self, window: int | None) -> jax.Array:
         seen = causal(self.positions, self.positions, window)
         if self.segments is None:
             return seen
@@ -157,7 +158,8 @@ class Attention:
         queries = rotate_half(queries, step.rotation) * config.head_dim**-0.5
         keys = rotate_half(keys, step.rotation)
         if cache is None:
-            mixed = attend_in_order(queries, keys, values, step.visible(config.window), None, config.window)
+            places = step.positions, step.segments
+            mixed = attend_text(queries, keys, values, places, step.visible, config.window, None)
         else:
             mixed, cache = cached_attention(queries, keys, values, step.positions, cache, config.window, None)
         return self.output(mixed, inputs=2), cache
@@ -183,7 +185,7 @@ class MLP:
 
     def __call__(self, x: jax.Array) -> jax.Array:
         gate, up = both(x, self.gate, self.up)
-        return self.down(jax.nn.gelu(gate, approximate=True) * up)
+        return self.down(gated(gate, up))
 
 
 @module

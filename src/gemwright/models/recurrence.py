@@ -16,7 +16,7 @@ import numpy as np
 from gemwright.core.cache import RecurrentState, empty_state
 from gemwright.core.convolution import causal_conv, next_tail
 from gemwright.core.module import module, weight
-from gemwright.core.weights import Weight, project, project_each
+from gemwright.core.weights import Weight, gated, project, project_each
 from gemwright.kernels.gated_recurrence import Gates, Place, gated_recurrence
 
 
@@ -89,7 +89,7 @@ class Recurrence:
         if cache is not None:
             count = jnp.sum(positions >= 0, axis=1)
             cache = cache.after_call(hidden[:, -1], next_tail(inputs, count, state.tail), count > 0)
-        return self.output(hidden.astype(x.dtype) * jax.nn.gelu(gate, approximate=True)), cache
+        return self.output(gated(gate, hidden.astype(x.dtype))), cache
 
 
 def _places(positions: jax.Array, segments: jax.Array | None) -> jax.Array:

@@ -13,6 +13,9 @@ from gemwright.data.packing import Soft
 _LOGITS = 1 << 26
 """Held at once by a device."""
 
+_TOKENS_ON_CPUS = 512
+"""Of a piece at most: the logits of a small vocabulary then stay in the processor's cache."""
+
 _ON_GPUS = 1 << 29
 """There each piece reads and writes the head's whole gradient, which must not take longer than its products."""
 
@@ -59,8 +62,7 @@ def summed_loss(
     """
     vocabulary = jax.eval_shape(score, head, fixed, hidden[:, :1]).shape[-1]
     length = targets.shape[1]
-    held = (_ON_GPUS if jax.default_backend() == "gpu" else _LOGITS) * devices_in_use()
-    pieces = -(-targets.size * vocabulary // held)
+    pieces = -(-targets.size * vocabulary // (_held(vocabulary) * devices_in_use()))
     piece = -(-length // min(length, pieces))
     pieces = -(-length // piece)
 
@@ -74,6 +76,14 @@ def summed_loss(
 
     loss = partial(_piece_loss, score, z_loss)
     return _summed(loss, head, fixed, cut(hidden), cut((targets, soft)), cut(counts))
+
+
+def _held(vocabulary: int) -> int:
+    """Logits at once on a device."""
+    backend = jax.default_backend()
+    if backend == "cpu":
+        return min(_LOGITS, _TOKENS_ON_CPUS * vocabulary)
+    return _ON_GPUS if backend == "gpu" else _LOGITS
 
 
 Targets = tuple[jax.Array, Soft | None]
