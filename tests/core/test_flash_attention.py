@@ -13,7 +13,7 @@ from gemwright.core.flash_attention import fits, one_text
 from gemwright.core.module import initialise
 from gemwright.core.sharding import MeshShape, make_mesh
 from gemwright.data.packing import Batch
-from gemwright.models import gemma
+from gemwright.kernels import native
 from gemwright.models.gemma import Gemma, gemma1
 from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Compute, Optimizer, Run, Stage
@@ -88,7 +88,8 @@ def test_the_kernel_is_asked_for_what_plain_jax_computes(documents: int, monkeyp
         return plain(*heads, implementation="xla", **how)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", counted)
-    monkeypatch.setattr(gemma, "fits", lambda *_: True)
+    monkeypatch.setattr(flash_attention, "fits", lambda *_: True)
+    monkeypatch.setenv(native.VARIABLE, "off")
     found, slope = jax.value_and_grad(loss)(model)
     assert True in asked  # without a mask it may have been traced before
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -105,6 +106,7 @@ def test_a_step_for_cuda_runs_the_kernel_again_only_with_whole_layers(
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(cudnn, "check_compute_capability", lambda _: True)
     monkeypatch.setattr(flash_attention, "_widest_head", lambda: 256)
+    monkeypatch.setenv(native.VARIABLE, "off")
     run = Run(CONFIG, (Stage(1, 1024),), 1024, Optimizer("adamw"), Compute("bfloat16", remat, scan=True))
     specs, mesh = Gemma.specs(CONFIG), make_mesh(MeshShape(fsdp=1), jax.devices()[:1])
     optimizer = make_optimizer(run, specs)

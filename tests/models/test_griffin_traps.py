@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemwright.core import ops
+from gemwright.core import flash_attention, ops
 from gemwright.kernels import gated_recurrence
 from gemwright.kernels.gated_recurrence import Place
 from gemwright.models import griffin, recurrence
 from gemwright.models.griffin import Griffin
 from gemwright.models.recurrence import Recurrence
-from tests.models.test_traps import changed, difference, edited
+from tests.models.test_traps import changed, difference, edited, plain_jax
 from tests.parity.cases import BY_NAME, Family, weights_of
 from tests.tolerances import LOGITS, UNDONE
+
+__all__ = ["plain_jax"]  # of these tests too
 
 each = pytest.mark.parametrize("family", [BY_NAME["griffin-mqa"], BY_NAME["griffin-mha"]], ids=lambda one: one.name)
 
@@ -94,7 +96,7 @@ def test_scores_of_attention_are_not_capped(family: Family, monkeypatch: pytest.
     def capped(queries: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, *_: Any) -> jax.Array:
         return ops.attend_in_order(queries, keys, values, seen, 5.0)
 
-    monkeypatch.setattr(griffin, "attend_in_order", capped)
+    monkeypatch.setattr(flash_attention, "attend_in_order", capped)
     assert difference(family) > UNDONE
 
 
