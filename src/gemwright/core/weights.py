@@ -18,6 +18,7 @@ from gemwright.core.sharding import devices_in_use
 from gemwright.kernels import gpu, native
 from gemwright.kernels.gated_product import gated_product
 from gemwright.kernels.gated_values import gated_values, gated_values_reference
+from gemwright.kernels.narrow_product import narrow_product, serves
 from gemwright.kernels.packed_product import packed_products, unpack_rows
 from gemwright.kernels.row_products import gated_rows, gated_tile, products_tile, row_products
 from gemwright.kernels.thin_product import most_rows, thin_product
@@ -199,7 +200,11 @@ def _matmul(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     if matrix.dtype == jnp.bfloat16 and rows.shape[0] <= most_rows():
         return jax.lax.platform_dependent(rows, matrix, cpu=thin_product, default=_dot)
     matrix = matrix.astype(rows.dtype)
-    return _dot(rows, matrix) if rows.dtype == jnp.float32 else _narrow_dot(rows, matrix)
+    if rows.dtype == jnp.float32:
+        return _dot(rows, matrix)
+    if devices_in_use() == 1 and serves(rows, matrix):
+        return narrow_product(rows, matrix)
+    return _narrow_dot(rows, matrix)
 
 
 def _dot(rows: jax.Array, matrix: jax.Array, dtype: Any = jnp.float32) -> jax.Array:

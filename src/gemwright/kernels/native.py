@@ -25,6 +25,7 @@ TEXT_ATTENTION = "gemwright_text_attention"
 TEXT_ATTENTION_BACK = "gemwright_text_attention_back"
 GATED_VALUES = "gemwright_gated_values"
 GATED_VALUES_BACK = "gemwright_gated_values_back"
+NARROW_PRODUCT = "gemwright_narrow_product"
 SLOT_WRITE = "gemwright_slot_write"
 GATED_RECURRENCE = "gemwright_gated_recurrence"
 READ_ALL = "gemwright_read_all"
@@ -34,9 +35,12 @@ BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
 
 _ALL = (
-    THIN_PRODUCT, PACKED_PRODUCT, SLOT_ATTENTION, TEXT_ATTENTION, TEXT_ATTENTION_BACK, GATED_VALUES,
+    THIN_PRODUCT, PACKED_PRODUCT, NARROW_PRODUCT, SLOT_ATTENTION, TEXT_ATTENTION, TEXT_ATTENTION_BACK, GATED_VALUES,
     GATED_VALUES_BACK, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
 )  # fmt: skip
+_LIBRARIES: list[ctypes.CDLL] = []
+"""The one that serves, once it is loaded."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,6 +64,16 @@ def available() -> bool:
 def serves(array: jax.Array) -> bool:
     """Whether kernels that compute with floats of such an array are at hand where programs now run."""
     return jax.default_backend() == "cpu" and array.dtype in (jnp.float32, jnp.bfloat16) and available()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16, and they are not switched off."""
+    return available() and _multiplies_bfloat16(choice())
+
+
+@functools.cache
+def _multiplies_bfloat16(level: str) -> bool:
+    return any(bool(library.gemwright_multiplies_bfloat16(level.encode())) for library in _LIBRARIES)
 
 
 @functools.cache
@@ -102,3 +116,4 @@ def _register(path: Path) -> None:
     library = ctypes.CDLL(str(path))
     for name in _ALL:
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    _LIBRARIES.append(library)

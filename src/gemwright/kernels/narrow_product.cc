@@ -1,0 +1,119 @@
+// The XLA handler of products of bfloat16 matrices: checks, words of pairs, rows of the result for threads.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include "levels.h"
+#include "narrow_tiles.h"
+#include "parallel.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+bool supported(std::string_view level) {
+#if defined(GEMWRIGHT_BFLOAT16)
+  return choose_level(level) == Level::kAvx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  (void)level;
+  return false;
+#endif
+}
+
+#if defined(GEMWRIGHT_BFLOAT16)
+
+using Words = std::shared_ptr<uint32_t[]>;
+
+Words words_of(int64_t count) {
+  auto* words = static_cast<uint32_t*>(std::aligned_alloc(64, size_t((4 * count + 63) / 64 * 64)));
+  if (words == nullptr) throw std::bad_alloc();
+  return Words(words, [](uint32_t* to_free) { std::free(to_free); });
+}
+
+// All columns of a matrix of `depth` by `width`, `room` at a time: (width / room rounded up, pairs, room) words.
+Words paired(ffi::ThreadPool& pool, PairRows* pair, const uint16_t* matrix, int64_t depth, int64_t width, int64_t room) {
+  const int64_t stripes = (width + room - 1) / room, stripe_size = (depth + 1) / 2 * room;
+  Words words = words_of(stripes * stripe_size);
+  in_parallel(pool, stripes, [=](int64_t stripe) {
+    pair(matrix, depth, width, stripe * room, room, words.get() + stripe * stripe_size);
+  });
+  return words;
+}
+
+enum class Form : int64_t { kToOuts, kToRows, kToMatrix };  // kernels/narrow_product.py has the same
+
+struct Sizes {
+  int64_t rows, depth, columns;
+};
+
+// The rows of C that a task computes read A from `at`.
+NarrowProduct of_task(const NarrowProduct& all, int64_t task, const uint32_t* a_stripes) {
+  NarrowProduct one = all;
+  if (a_stripes == nullptr) return one;
+  // Stripes begin anew in every task.
+  one.a = reinterpret_cast<const char*>(a_stripes + task * all.pairs * kRowsInTask) - task * kRowsInTask * all.a_row;
+  return one;
+}
+
+void multiply(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right, uint16_t* out) {
+  PairRows* pair_right = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
+  const Words b = paired(pool, pair_right, right, s.depth, s.columns, kColumnsTogether);
+  const int64_t pairs = (s.depth + 1) / 2;
+  NarrowProduct all{reinterpret_cast<const char*>(left), 2 * s.depth, 4, b.get(), out, s.rows, s.columns, pairs};
+  Words a;
+  // Pairs of A beside each other are words as they are, if all are whole.
+  if (form == Form::kToMatrix || s.depth % 2 != 0) {
+    a = paired(pool, form == Form::kToMatrix ? pair_rows_avx512 : pair_columns_avx512, left, s.depth, s.rows,
+               kRowsInTask);
+    all.a_row = 4;
+    all.a_pair = 4 * kRowsInTask;
+  }
+  in_parallel(pool, (s.rows + kRowsInTask - 1) / kRowsInTask, [=](int64_t task) {
+    const int64_t first = task * kRowsInTask;
+    narrow_tiles_avx512(of_task(all, task, a.get()), first, std::min(s.rows, first + kRowsInTask));
+  });
+}
+
+#endif
+
+ffi::Error narrow_product(ffi::ThreadPool pool, ffi::BufferR2<ffi::BF16> left, ffi::BufferR2<ffi::BF16> right,
+                          int64_t form, std::string_view level, ffi::ResultBufferR2<ffi::BF16> out) {
+  const auto l = left.dimensions(), r = right.dimensions(), o = out->dimensions();
+  // (n, i) (o, i) -> (n, o), (n, o) (o, i) -> (n, i) or (n, o) (n, i) -> (o, i).
+  const bool to_outs = form == 0, to_matrix = form == 2;
+  const auto [rows, depth] = to_matrix ? std::pair(l[1], l[0]) : std::pair(l[0], l[1]);
+  const auto [right_depth, columns] = to_outs ? std::pair(r[1], r[0]) : std::pair(r[0], r[1]);
+  if (form < 0 || form > 2 || depth != right_depth || o[0] != rows || o[1] != columns)
+    return ffi::Error::InvalidArgument("narrow_product: shapes do not fit");
+  if (!supported(level)) return ffi::Error::InvalidArgument("narrow_product: this processor multiplies no bfloat16");
+#if defined(GEMWRIGHT_BFLOAT16)
+  const auto halves = [](const auto& buffer) { return reinterpret_cast<const uint16_t*>(buffer.typed_data()); };
+  multiply(pool, Form{form}, {rows, depth, columns}, halves(left), halves(right),
+           reinterpret_cast<uint16_t*>(out->typed_data()));
+#endif
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+// Whether the kernel runs on this processor at a level, by its name.
+extern "C" __attribute__((visibility("default"))) int gemwright_multiplies_bfloat16(const char* level) {
+  return supported(level);
+}
+
+extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* gemwright_narrow_product(XLA_FFI_CallFrame* frame);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_narrow_product, narrow_product,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::BufferR2<ffi::BF16>>()
+                                  .Arg<ffi::BufferR2<ffi::BF16>>()
+                                  .Attr<int64_t>("form")
+                                  .Attr<std::string_view>("level")
+                                  .Ret<ffi::BufferR2<ffi::BF16>>());
