@@ -3,8 +3,6 @@
 // CMake compiles this file under the names given by NARROW_TILES, PAIR_ROWS and PAIR_COLUMNS.
 #include "narrow_tiles.h"
 
-#include <immintrin.h>
-
 #include "vectors.h"
 
 namespace {

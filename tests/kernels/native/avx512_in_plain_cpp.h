@@ -104,12 +104,30 @@ inline Bits maskz_cvtepi8_epi32(uint16_t mask, QuarterBits a) {
   return (Bits)out;
 }
 
+inline float widened_bfloat16(uint32_t half) {
+  const uint32_t word = half << 16;
+  float value;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+// Pairs of bfloat16, the upper products first. The instruction takes subnormal numbers for zeros; this does not.
+inline Floats dpbf16_ps(Floats sums, Bits a, Bits b) {
+  const Doubles left = (Doubles)a, right = (Doubles)b;
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int shift = 16; shift >= 0; shift -= 16)
+      sums[lane] = __builtin_fmaf(widened_bfloat16(left[lane] >> shift & 0xffff),
+                                  widened_bfloat16(right[lane] >> shift & 0xffff), sums[lane]);
+  return sums;
+}
+
 inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); }
 
 }  // namespace plain
 
 #define __m512 plain::Floats
 #define __m512i plain::Bits
+#define __m512bh plain::Bits
 #define __m256i plain::HalfBits
 #define __m128i plain::QuarterBits
 
@@ -126,6 +144,7 @@ inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); 
 #define _mm512_xor_si512(a, b) ((a) ^ (b))
 #define _mm512_mul_ps(a, b) ((a) * (b))
 #define _mm512_srli_epi16 plain::srli_epi16
+#define _mm512_dpbf16_ps plain::dpbf16_ps
 #define _mm512_dpbusd_epi32 plain::dpbusd_epi32
 #define _mm512_fmadd_ps plain::fmadd_ps
 #define _mm512_maskz_cvtepi32_ps plain::maskz_cvtepi32_ps

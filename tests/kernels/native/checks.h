@@ -98,3 +98,4 @@ void check_gated_rows();
 void check_attend_slots();
 void check_write_slots();
 void check_recurrent_channels();
+void check_narrow_tiles();

@@ -10,5 +10,6 @@ int main() {
   check_attend_slots();
   check_write_slots();
   check_recurrent_channels();
+  check_narrow_tiles();
   std::puts("all kernels agree with their references");
 }
