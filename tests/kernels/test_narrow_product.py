@@ -38,7 +38,7 @@ def check(n: int, i: int, o: int) -> None:
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("sizes", [(64, 256, 768), (97, 33, 65), (1, 1, 1), (50, 2, 64), (70, 4099, 3)])
+@pytest.mark.parametrize("sizes", [(64, 256, 768), (97, 33, 65), (1, 1, 1), (50, 2, 64), (70, 4099, 3), (55, 37, 1091)])
 def test_each_form_is_the_float64_result(sizes: tuple[int, int, int]) -> None:
     check(*sizes)
 

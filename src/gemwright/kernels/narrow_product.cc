@@ -28,6 +28,8 @@ bool supported(std::string_view level) {
 
 #if defined(GEMWRIGHT_BFLOAT16)
 
+constexpr int64_t kManyStripes = 16;  // enough to divide the work by
+
 using Words = std::shared_ptr<uint32_t[]>;
 
 Words words_of(int64_t count) {
@@ -61,23 +63,45 @@ NarrowProduct of_task(const NarrowProduct& all, int64_t task, const uint32_t* a_
   return one;
 }
 
-void multiply(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right, uint16_t* out) {
-  PairRows* pair_right = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
-  const Words b = paired(pool, pair_right, right, s.depth, s.columns, kColumnsTogether);
-  const int64_t pairs = (s.depth + 1) / 2;
-  NarrowProduct all{reinterpret_cast<const char*>(left), 2 * s.depth, 4, b.get(), out, s.rows, s.columns, pairs};
-  Words a;
-  // Pairs of A beside each other are words as they are, if all are whole.
-  if (form == Form::kToMatrix || s.depth % 2 != 0) {
-    a = paired(pool, form == Form::kToMatrix ? pair_rows_avx512 : pair_columns_avx512, left, s.depth, s.rows,
-               kRowsInTask);
-    all.a_row = 4;
-    all.a_pair = 4 * kRowsInTask;
-  }
+// By some rows for all columns, which are put in order before.
+void by_rows(ffi::ThreadPool& pool, NarrowProduct all, Words a, PairRows* pair, Sizes s, const uint16_t* right) {
+  const Words b = paired(pool, pair, right, s.depth, s.columns, kColumnsTogether);
+  all.b = b.get();
   in_parallel(pool, (s.rows + kRowsInTask - 1) / kRowsInTask, [=](int64_t task) {
     const int64_t first = task * kRowsInTask;
     narrow_tiles_avx512(of_task(all, task, a.get()), first, std::min(s.rows, first + kRowsInTask));
   });
+}
+
+// By some columns for all rows: a large matrix is not copied whole.
+void by_columns(ffi::ThreadPool& pool, NarrowProduct all, Words a, PairRows* pair, Sizes s, const uint16_t* right) {
+  in_parallel(pool, (s.columns + kColumnsTogether - 1) / kColumnsTogether, [=](int64_t stripe) {
+    const int64_t column = stripe * kColumnsTogether;
+    const Words b = words_of(all.pairs * kColumnsTogether);
+    pair(right, s.depth, s.columns, column, kColumnsTogether, b.get());
+    NarrowProduct some = all;
+    some.b = b.get();
+    some.c += column;
+    some.columns = std::min(kColumnsTogether, s.columns - column);
+    for (int64_t first = 0, task = 0; first < s.rows; first += kRowsInTask, ++task)
+      narrow_tiles_avx512(of_task(some, task, a.get()), first, std::min(s.rows, first + kRowsInTask));
+  });
+}
+
+void multiply(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right, uint16_t* out) {
+  const bool to_matrix = form == Form::kToMatrix;
+  NarrowProduct all{reinterpret_cast<const char*>(left), 2 * s.depth, 4, nullptr, out, s.columns, s.columns,
+                    (s.depth + 1) / 2};
+  Words a;
+  // Pairs of A beside each other are words as they are, if all are whole.
+  if (to_matrix || s.depth % 2 != 0) {
+    a = paired(pool, to_matrix ? pair_rows_avx512 : pair_columns_avx512, left, s.depth, s.rows, kRowsInTask);
+    all.a_row = 4;
+    all.a_pair = 4 * kRowsInTask;
+  }
+  const bool many_columns = s.columns >= kManyStripes * kColumnsTogether;
+  PairRows* pair = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
+  (many_columns ? by_columns : by_rows)(pool, all, a, pair, s, right);
 }
 
 #endif

@@ -45,11 +45,42 @@ void tile(const NarrowProduct& p, int64_t row, const uint32_t* b, int64_t first,
 void write(const NarrowProduct& p, int64_t row, int64_t rows, int64_t column, const float* sums) {
   const int64_t wide = p.columns - column < kColumnsTogether ? p.columns - column : kColumnsTogether;
   for (int64_t i = 0; i < rows; ++i, sums += kColumnsTogether) {
-    uint16_t rounded[kColumnsTogether], *to = p.c + (row + i) * p.columns + column;
+    uint16_t rounded[kColumnsTogether], *to = p.c + (row + i) * p.c_row + column;
     uint16_t* out = wide == kColumnsTogether ? to : rounded;
     for (int w = 0; w < kWide; ++w) store(out + w * kLanes, load(sums + w * kLanes));
     if (out == rounded) std::memcpy(to, rounded, size_t(wide) * sizeof *to);
   }
+}
+
+// Each with its other half's: the lanes of `one` and `other` in turn, from the lower half of both or from the upper.
+inline Words dealt(Words one, Words other, bool upper) {
+  Words order = {};
+  for (uint32_t lane = 0; lane < kLanes; ++lane) order[lane] = lane / 2 + (lane % 2) * kLanes + (upper ? kLanes / 2 : 0);
+  return (Words)_mm512_permutex2var_epi32((__m512i)one, (__m512i)order, (__m512i)other);
+}
+
+// A square of words, read by rows of `from_row` halves, to its transposed. Four times dealt is turned.
+void turn(const uint16_t* from, int64_t from_row, uint32_t* to, int64_t to_row) {
+  Words rows[kLanes], after[kLanes];
+  for (int i = 0; i < kLanes; ++i) std::memcpy(&rows[i], from + i * from_row, sizeof rows[i]);
+  for (int times = 0; times < 4; ++times) {
+    for (int i = 0; i < kLanes / 2; ++i) {
+      after[2 * i] = dealt(rows[i], rows[i + kLanes / 2], false);
+      after[2 * i + 1] = dealt(rows[i], rows[i + kLanes / 2], true);
+    }
+    std::memcpy(rows, after, sizeof rows);
+  }
+  for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * to_row, &rows[i], sizeof rows[i]);
+}
+
+// Some columns from `k` on, one word at a time.
+void pair_rest(const uint16_t* matrix, int64_t depth, int64_t column, int64_t last, int64_t k, int64_t room,
+               uint32_t* to) {
+  for (; k < depth; k += 2)
+    for (int64_t i = column; i < last; ++i) {
+      const uint16_t* at = matrix + i * depth + k;
+      to[k / 2 * room + i] = k + 1 < depth ? at[0] | uint32_t{at[1]} << 16 : at[0];
+    }
 }
 
 }  // namespace
@@ -84,12 +115,12 @@ void PAIR_ROWS(const uint16_t* matrix, int64_t depth, int64_t width, int64_t fir
 void PAIR_COLUMNS(const uint16_t* matrix, int64_t depth, int64_t width, int64_t first, int64_t room, uint32_t* to) {
   const int64_t count = width - first < room ? width - first : room;
   matrix += first * depth;
-  for (int64_t k = 0; k < depth; k += 2, to += room) {
-    const bool whole = k + 1 < depth;
-    for (int64_t i = 0; i < count; ++i) {
-      const uint16_t* at = matrix + i * depth + k;
-      to[i] = whole ? at[0] | uint32_t{at[1]} << 16 : at[0];
-    }
-    for (int64_t i = count; i < room; ++i) to[i] = 0;
-  }
+  const int64_t whole_columns = count / kLanes * kLanes, whole_depth = depth / (2 * kLanes) * (2 * kLanes);
+  for (int64_t i = 0; i < whole_columns; i += kLanes)
+    for (int64_t k = 0; k < whole_depth; k += 2 * kLanes)
+      turn(matrix + i * depth + k, depth, to + k / 2 * room + i, room);
+  pair_rest(matrix, depth, 0, whole_columns, whole_depth, room, to);
+  pair_rest(matrix, depth, whole_columns, count, 0, room, to);
+  for (int64_t pair = 0; pair < (depth + 1) / 2; ++pair)
+    for (int64_t i = count; i < room; ++i) to[pair * room + i] = 0;
 }

@@ -13,8 +13,8 @@ struct NarrowProduct {
   const char* a;                  // the pair p of row m stands at a + m * a_row + p * a_pair
   int64_t a_row, a_pair;          // bytes
   const uint32_t* b;              // (N / 64 rounded up, pairs, 64) words
-  uint16_t* c;                    // (M, N)
-  int64_t rows, columns, pairs;   // M, N, K / 2
+  uint16_t* c;                    // row m stands at c + m * c_row
+  int64_t c_row, columns, pairs;  // the last two: N, K / 2
 };
 
 // Rows `first` to `last` of C, at most kRowsInTask.

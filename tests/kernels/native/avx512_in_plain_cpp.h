@@ -121,6 +121,13 @@ inline Floats dpbf16_ps(Floats sums, Bits a, Bits b) {
   return sums;
 }
 
+inline Bits permutex2var_epi32(Bits a, Bits order, Bits b) {
+  const Doubles one = (Doubles)a, other = (Doubles)b, from = (Doubles)order;
+  Doubles out = {};
+  for (int lane = 0; lane < kLanes; ++lane) out[lane] = (from[lane] & kLanes ? other : one)[from[lane] % kLanes];
+  return (Bits)out;
+}
+
 inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); }
 
 }  // namespace plain
@@ -144,6 +151,7 @@ inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); 
 #define _mm512_xor_si512(a, b) ((a) ^ (b))
 #define _mm512_mul_ps(a, b) ((a) * (b))
 #define _mm512_srli_epi16 plain::srli_epi16
+#define _mm512_permutex2var_epi32 plain::permutex2var_epi32
 #define _mm512_dpbf16_ps plain::dpbf16_ps
 #define _mm512_dpbusd_epi32 plain::dpbusd_epi32
 #define _mm512_fmadd_ps plain::fmadd_ps

@@ -38,8 +38,8 @@ void check(const Functions& f, Random& random, int64_t rows, int64_t depth, int6
   for (int64_t first = 0; first < rows; first += kRowsInTask) {
     const char* stripe = reinterpret_cast<const char*>(a.data() + first * pairs) - 4 * first;
     const char* at = as_it_is ? reinterpret_cast<const char*>(left.data()) : stripe;
-    const NarrowProduct product{at,       as_it_is ? 2 * depth : 4, as_it_is ? 4 : 4 * kRowsInTask, b.data(), out.data(),
-                                rows,     columns,                  pairs};
+    const NarrowProduct product{at,         as_it_is ? 2 * depth : 4, as_it_is ? 4 : 4 * kRowsInTask, b.data(),
+                                out.data(), columns,                  columns,                        pairs};
     f.tiles(product, first, std::min(rows, first + kRowsInTask));
   }
   for (int64_t i = 0; i < rows; ++i) {
