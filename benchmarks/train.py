@@ -4,9 +4,10 @@
 
 The default model's shape, rows of 512 tokens, the same first weights and batches for every engine; loss, clipping and
 AdamW included. Each engine runs in a process of its own, in turn, and tells the median of its steps after the first
-few. The last line is one JSON object: `f32_vs_eager` is PyTorch's seconds over ours (above 1: ours is faster), and so
-on; `losses_agree` whether losses stay within 1e-3 nats over the steps in float32. Needs the extra `parity` for the
-other side (`--python` names an interpreter that has it).
+few. All get the allocator that `gemwright pretrain` gives itself (`keep_memory`), which makes PyTorch faster too. The
+last line is one JSON object: `f32_vs_eager` is PyTorch's seconds over ours (above 1: ours is faster), and so on;
+`losses_agree` whether losses stay within 1e-3 nats over the steps in float32, `bf16_losses_apart` the largest
+difference in bfloat16. Needs the extra `parity` for the other side (`--python` names an interpreter that has it).
 """
 
 import argparse
@@ -23,6 +24,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+
+from gemwright.training.memory import keep_memory
 
 ROWS, LENGTH, STEPS, WARM = 4, 512, 20, 4
 RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
@@ -48,6 +51,7 @@ def batches() -> np.ndarray:
 
 def measure(engine: str, folder: Path) -> Figures:
     """One engine in this process."""
+    keep_memory()
     name, dtype = engine.split("-")
     step = _ours(dtype, folder) if name == "ours" else _torch(dtype, folder, compiled=name == "compiled")
     losses, seconds = list[float](), list[float]()
@@ -142,14 +146,23 @@ def compare(arguments: argparse.Namespace) -> Figures:
                 figures = runs[engine][-1]
                 Console(stderr=True).print(f"round {number + 1} {engine}: {figures['step_s']:.3f} s", soft_wrap=True)
     seconds = {engine: median(run["step_s"] for run in found) for engine, found in runs.items()}
-    apart = np.abs(np.subtract(runs["ours-f32"][0]["losses"], runs["eager-f32"][0]["losses"])).max()
+    apart, narrow_apart = (
+        np.abs(np.subtract(runs[f"ours-{dtype}"][0]["losses"], runs[f"eager-{dtype}"][0]["losses"])).max()
+        for dtype in ("f32", "bf16")
+    )
     ratios = {
         f"{dtype}_vs_{other}": round(seconds[f"{other}-{dtype}"] / seconds[f"ours-{dtype}"], 3)
         for dtype in ("f32", "bf16")
         for other in ("eager", "compiled")
     }
     tokens = {f"{engine}_tokens_per_s": round(ROWS * LENGTH / value) for engine, value in seconds.items()}
-    return {**ratios, **tokens, "largest_loss_difference": float(apart), "losses_agree": bool(apart < 1e-3)}
+    return {
+        **ratios,
+        **tokens,
+        "largest_loss_difference": float(apart),
+        "losses_agree": bool(apart < 1e-3),
+        "bf16_losses_apart": float(narrow_apart),
+    }
 
 
 def main() -> None:
