@@ -239,6 +239,16 @@ struct Divided {
 };
 
 template <class Number>
+float product(const Number* one, const float* other, int64_t count) {
+  Floats sums = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sums += widen(one + i) * load(other + i);
+  float sum = total(sums);
+  for (; i < count; ++i) sum += widen_one(one[i]) * other[i];
+  return sum;
+}
+
+template <class Number>
 Divided divided(const TextAttention& a, const TextRows& rows, const TextGradient& gradient, const float* out_gradient) {
   float divisors[kRowsTogether], along[kRowsTogether] = {};
   for (int64_t r = 0; r < kRowsTogether; ++r) {
@@ -246,8 +256,7 @@ Divided divided(const TextAttention& a, const TextRows& rows, const TextGradient
     if (rows.first + r >= rows.last) continue;
     const int64_t place = row_place(a, rows, rows.first + r);
     divisors[r] = gradient.log_divisors[place];
-    const Number* out = static_cast<const Number*>(gradient.out) + place * a.size;
-    for (int64_t i = 0; i < a.size; ++i) along[r] += widen_one(out[i]) * out_gradient[r * a.padded + i];
+    along[r] = product(static_cast<const Number*>(gradient.out) + place * a.size, out_gradient + r * a.padded, a.size);
   }
   Divided found;
   std::memcpy(found.log_divisors, divisors, sizeof divisors);
@@ -262,7 +271,9 @@ void slope(const TextAttention& a, const Looking& from, const Keys& keys, const 
     for (int v = 0; v < kVectors; ++v) {
       const int64_t place = s * kRowsTogether + v * kLanes;
       const Floats plain = load(scores + place), bent = a.cap > 0 ? capped(plain, a.cap) : plain;
-      const Floats share = seen(from, v, keys, s) ? exponential(bent - by.log_divisors[v]) : Floats{};
+      // A divisor that is no number makes none of its row's shares, which the exponential would not.
+      const Floats divisor = by.log_divisors[v], number = exponential(bent - divisor) + (divisor - divisor);
+      const Floats share = seen(from, v, keys, s) ? number : Floats{};
       Floats gradient = share * (load(gradients + place) - by.along[v]);
       if (a.cap > 0) gradient *= 1.0f - bent * bent / (a.cap * a.cap);
       store(scores + place, share);

@@ -19,6 +19,7 @@ inline Floats gelu_share(Floats x) {
 }
 
 inline Gelu gelu(Floats x) {
+  x = x < -1.0e4f ? Floats{} - 1.0e4f : x;  // further out the cube of x outgrows the least exponential
   const Floats share = gelu_share(x), twice_slope_of_u = 1.5957691216f * (1.0f + 0.134145f * x * x);
   return {share, share + x * share * (1.0f - share) * twice_slope_of_u};
 }

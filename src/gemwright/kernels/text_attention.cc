@@ -20,6 +20,8 @@ namespace {
 constexpr int64_t kWidestVector = 16;
 // Threads that a gradient is divided for, whatever their number: it does not depend on the machine.
 constexpr int64_t kParts = 16;
+// Floats of these parts of the keys' gradient, and of the values', at most; one part a text and group there must be.
+constexpr int64_t kMostInParts = 1 << 26;
 
 #if defined(GEMWRIGHT_X86)
 AttendText* forwards(std::string_view level) {
@@ -39,9 +41,9 @@ AttendTextBack* backwards(std::string_view level) {
 
 using Floats = std::shared_ptr<float[]>;
 
-// Not initialised; at a multiple of 64 bytes.
+// Not initialised, and never without memory; at a multiple of 64 bytes.
 Floats room_of(int64_t floats) {
-  auto* room = static_cast<float*>(std::aligned_alloc(64, size_t((4 * floats + 63) / 64 * 64)));
+  auto* room = static_cast<float*>(std::aligned_alloc(64, size_t((4 * floats + 64) / 64 * 64)));
   if (room == nullptr) throw std::bad_alloc();
   return Floats(room, [](float* to_free) { std::free(to_free); });
 }
@@ -111,10 +113,17 @@ void gather(const TextAttention& a, int64_t text_and_group, int64_t parts, const
   }
 }
 
+// Parts of each text's and group's gradient, which follow from the shapes alone.
+int64_t parts_of(Shape shape, int64_t each, int64_t size) {
+  const int64_t wanted = std::min((kParts + each - 1) / each, kMostInParts / std::max(each * size, int64_t{1}));
+  return std::max(std::min(wanted, shape.blocks), int64_t{1});
+}
+
 void attend_all_back(ffi::ThreadPool& pool, const TextAttention& a, Shape shape, AttendTextBack* attend,
                      TextGradient gradient, void* key_gradient, void* value_gradient) {
   const int64_t each = shape.texts * a.groups, size = a.tokens * a.padded;
-  const int64_t parts = std::clamp((kParts + each - 1) / each, int64_t{1}, shape.blocks);
+  if (each == 0) return;
+  const int64_t parts = parts_of(shape, each, size);
   const Floats to_keys = room_of(each * parts * size), to_values = room_of(each * parts * size);
   in_parallel(pool, each * parts, [=](int64_t index) {
     const Floats room = room_of(attend_text_room(a.padded));

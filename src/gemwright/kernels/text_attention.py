@@ -30,7 +30,7 @@ def text_attention(
     Args:
       queries: (B, T, H, K) float32 or bfloat16, scaled.
       keys, values: (B, T, G, K) of the same dtype; G divides H.
-      positions: (B, T) int32, negative in padding; a token sees none that stands after it in its row.
+      positions: (B, T) int32, negative in padding, rising within a document: so none is seen that comes later.
       segments: (B, T) int32 of packed documents, which do not see each other.
       window: keys seen, the query's own included; None for all.
       cap: soft cap of the scores.
@@ -56,9 +56,10 @@ def text_attention_reference(
     scores = jnp.einsum("btghk,bsgk->bghts", grouped, keys.astype(jnp.float32))
     scores = scores if cap is None else jnp.tanh(scores / cap) * cap
     at, key_at = positions[:, :, None], positions[:, None]
-    seen = (key_at >= 0) & (key_at <= at) & (segments[:, :, None] == segments[:, None]) & jnp.tri(t, dtype=bool)
+    seen = (key_at >= 0) & (key_at <= at) & (segments[:, :, None] == segments[:, None])
     seen = (seen if window is None else seen & (key_at > at - window))[:, None, None]
-    shares = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(jnp.float32).min), axis=-1) * seen
+    shares = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(jnp.float32).min), axis=-1)
+    shares = jnp.where(seen, shares, 0)
     mixed = jnp.einsum("bghts,bsgk->btghk", shares, values.astype(jnp.float32))
     return mixed.reshape(b, t, h, k).astype(queries.dtype)
 
