@@ -7,7 +7,9 @@ int main() {
   check_quantised_rows();
   check_packed_tiles();
   check_gated_rows();
+  check_gate_values();
   check_attend_slots();
+  check_attend_text();
   check_write_slots();
   check_recurrent_channels();
   check_narrow_tiles();
