@@ -9,13 +9,15 @@ the defaults rest on is said beside them, and in docs/training.md.
 import bisect
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from gemwright.core.module import count
 from gemwright.models.family import specs_of
 from gemwright.models.gemma import Config, gemma1
+from gemwright.training.effort import fast_dtype
 from gemwright.training.pretrain import Corpus, Pretraining
-from gemwright.training.run import Optimizer, Run, Stage
+from gemwright.training.run import Compute, Optimizer, Run, Stage
 from recipes import mini
 
 HEAD = 64
@@ -95,6 +97,7 @@ def pretraining(
       tokens: to read in all.
     """
     chosen = run(parse_size(size), mini.has_accelerator() if accelerator is None else accelerator, tokens)
+    chosen = replace(chosen, compute=Compute(fast_dtype()))
 
     def read(run: Run, out: Path) -> Corpus:
         return mini.read(corpus, out, run.model.vocab_size, run.stages[-1].length)

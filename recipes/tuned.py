@@ -24,6 +24,7 @@ from gemwright.data.skills import Question, Skill, calculation, fingerprint, que
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.text.chat import Message, format_chat
 from gemwright.text.tokenizer import Tokenizer
+from gemwright.training.effort import fast_dtype
 from gemwright.training.pretrain import Corpus, Pretraining
 from gemwright.training.run import Compute, Run
 from recipes import mini
@@ -140,9 +141,8 @@ def run(accelerator: bool) -> Run:
     shorter = mini.run(accelerator)
     stages = tuple(replace(one, steps=int(one.steps * LONGER)) for one in shorter.stages)
     optimizer = replace(shorter.optimizer, weight_decay=0.3)
-    return replace(
-        shorter, stages=stages, optimizer=optimizer, compute=Compute("bfloat16" if accelerator else "float32")
-    )
+    dtype = "bfloat16" if accelerator else fast_dtype()
+    return replace(shorter, stages=stages, optimizer=optimizer, compute=Compute(dtype))
 
 
 def pretraining(corpus: Path | None = None, accelerator: bool | None = None, conversations: int = COUNT) -> Pretraining:

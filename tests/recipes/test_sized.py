@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemwright.kernels import native
 from gemwright.training.pretrain import pretrain
 from recipes import mini, sized
 
@@ -47,6 +48,12 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 def test_sizes_are_read() -> None:
     assert [sized.parse_size(text) for text in ("4M", "1.5B", "2000000", " 3m ")] == [4e6, 1.5e9, 2e6, 3e6]
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_products_are_narrow_where_that_is_faster(narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "multiplies_bfloat16", lambda: narrow)
+    assert sized.pretraining("4M").run.compute.dtype == ("bfloat16" if narrow else "float32")
 
 
 def test_the_smallest_dial_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

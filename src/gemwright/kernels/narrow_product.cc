@@ -32,8 +32,9 @@ constexpr int64_t kManyStripes = 16;  // enough to divide the work by
 
 using Words = std::shared_ptr<uint32_t[]>;
 
+// Never without memory; at a multiple of 64 bytes.
 Words words_of(int64_t count) {
-  auto* words = static_cast<uint32_t*>(std::aligned_alloc(64, size_t((4 * count + 63) / 64 * 64)));
+  auto* words = static_cast<uint32_t*>(std::aligned_alloc(64, size_t((4 * count + 64) / 64 * 64)));
   if (words == nullptr) throw std::bad_alloc();
   return Words(words, [](uint32_t* to_free) { std::free(to_free); });
 }

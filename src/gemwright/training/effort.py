@@ -1,12 +1,13 @@
 """The arithmetic of a step, and how much of it the machine could do: their quotient is the MFU."""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from gemwright.core.module import named_leaves
+from gemwright.kernels import native
 from gemwright.training.run import Run
 
 
@@ -20,6 +21,11 @@ def step_flops(run: Run, specs: Any, length: int) -> float:
     multiplied = sum(spec.size for spec in named.values() if spec.is_matrix)
     heads = sum(spec.size // spec.fan_in for name, spec in named.items() if name.endswith("attention.query"))
     return 6.0 * run.tokens_per_step * (multiplied + heads * length)
+
+
+def fast_dtype() -> Literal["float32", "bfloat16"]:
+    """What products are quickest in where programs now run: bfloat16, but for a CPU without instructions for it."""
+    return "bfloat16" if jax.default_backend() != "cpu" or native.multiplies_bfloat16() else "float32"
 
 
 def machine_peak(dtype: str) -> float:

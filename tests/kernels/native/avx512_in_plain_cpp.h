@@ -124,7 +124,10 @@ inline Floats dpbf16_ps(Floats sums, Bits a, Bits b) {
 inline Bits permutex2var_epi32(Bits a, Bits order, Bits b) {
   const Doubles one = (Doubles)a, other = (Doubles)b, from = (Doubles)order;
   Doubles out = {};
-  for (int lane = 0; lane < kLanes; ++lane) out[lane] = (from[lane] & kLanes ? other : one)[from[lane] % kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const uint32_t place = from[lane] % kLanes;
+    out[lane] = from[lane] & kLanes ? other[place] : one[place];
+  }
   return (Bits)out;
 }
 
