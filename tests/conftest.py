@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ["COLUMNS"], os.environ["NO_COLOR"] = "120", "1"  # what rich draws must not depend on the terminal
 
 import argparse
+import gc
 import inspect
 import json
 import textwrap
@@ -31,6 +32,9 @@ from gemwright.text import control
 from gemwright.text.tokenizer import Tokenizer
 from gemwright.text.training import train_tokenizer
 from tests.tiny import CONFIG, GEMMA3, GRIFFIN, PALIGEMMA, sharp_weights
+
+# Tracing makes many small objects that live: a twelfth of the time went into looking them over for garbage.
+gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="module")
