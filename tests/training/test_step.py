@@ -25,6 +25,8 @@ from gemwright.tuning.lora import Plan, adapt, is_change
 from tests.tolerances import AFTER_STEPS, BFLOAT16, SAME
 from tests.training.steps_on_meshes import CASES, SIZES, batches, run_of, trained
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ONE = (1, 1, 1)
 on_one_device = cache(lambda model: trained(run_of(model), ONE))
 
@@ -32,8 +34,7 @@ on_one_device = cache(lambda model: trained(run_of(model), ONE))
 @pytest.fixture(scope="module")
 def on_eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("meshes") / "found.npz"
-    quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {quickly}"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-m", "tests.training.steps_on_meshes", str(out)]
     subprocess.run(command, check=True, env=os.environ | flags, timeout=300)
     return np.load(out)
