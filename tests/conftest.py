@@ -10,6 +10,8 @@ _CACHE = tempfile.TemporaryDirectory(prefix="gemwright-tests-", ignore_cleanup_e
 os.environ["XDG_CACHE_HOME"] = _CACHE.name  # nothing of the user's is read or written
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name + "/xla"  # shared with the processes that tests start
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Tests compile much and run little: LLVM leaves out most of its work, here and in the processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 os.environ["COLUMNS"], os.environ["NO_COLOR"] = "120", "1"  # what rich draws must not depend on the terminal
@@ -19,9 +21,7 @@ import gc
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,22 +35,6 @@ from tests.tiny import CONFIG, GEMMA3, GRIFFIN, PALIGEMMA, sharp_weights
 
 # Tracing makes many small objects that live: a twelfth of the time went into looking them over for garbage.
 gc.set_threshold(50_000, 20, 100)
-
-
-@pytest.fixture(scope="module")
-def quickly_compiled() -> Iterator[None]:
-    """For files that compile much and run few steps, of loops and commands and not of numbers: XLA leaves out most of
-    its work, here and in the processes that a test starts. No program of either kind is taken for the other.
-    """
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(name.upper(), "1")
-        jax.config.update(name, True)
-        jax.clear_caches()
-        yield
-    jax.config.update(name, before)
-    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ from gemwright.cli.pictures import in_words
 from gemwright.conversation import Conversation
 from gemwright.model import Model, load
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 Run = Callable[..., Any]
 
 FOUND = ["<loc0000><loc0000>", "<loc1023><loc05", "12> cat ; <loc0512><loc0512><loc1023><loc1023> dog"]

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 Run = Callable[..., Any]
 
 

@@ -8,8 +8,6 @@ import pytest
 from tests.cli.conftest import Run
 from tests.training import tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 RECIPE = tiny_recipe.__file__
 
 

@@ -15,8 +15,6 @@ from gemwright.models.gemma import Gemma
 from tests.cli.conftest import Run
 from tests.tiny import CONFIG, sharp_weights
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 QUICK = ("--tokens", "256")
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from gemwright.training import loop
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 Run = Callable[..., Any]
 FAST = ("--lora", 2, "--epochs", 1, "--batch-tokens", 256, "--rate", 0.01)
 

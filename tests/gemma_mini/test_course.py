@@ -10,8 +10,6 @@ from gemwright.gemma_mini.outcome import Outcome
 from gemwright.gemma_mini.report import verdict, write_report
 from gemwright.tuning.intervals import Interval
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 NAMES = ("first", "second", "third")
 
 

@@ -20,8 +20,6 @@ from gemwright.gemma_mini.sizes import Sizes
 from gemwright.models.gemma import gemma1
 from gemwright.training.loop import Interrupted
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 MODEL = gemma1(
     vocab_size=640, embed_dim=32, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64, max_positions=128
 )

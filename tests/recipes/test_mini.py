@@ -19,8 +19,6 @@ from gemwright.training.pretrain import pretrain
 from gemwright.training.run import Optimizer, Run, Stage
 from recipes import mini
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 like_a_property = settings(derandomize=True, deadline=None, max_examples=200)
 texts = st.text("ab. \n", max_size=80)
 

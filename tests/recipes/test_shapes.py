@@ -30,8 +30,6 @@ from recipes.shapes_data import (
     scene,
 )
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_each_name_and_each_colour_is_trained_in_some_combination() -> None:
     assert (len(HELD_OUT), len(TRAINED)) == (15, 145)

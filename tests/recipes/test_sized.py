@@ -10,8 +10,6 @@ from gemwright.kernels import native
 from gemwright.training.pretrain import pretrain
 from recipes import mini, sized
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(size=st.floats(6.1, 10.9).map(lambda power: int(10**power)), accelerator=st.booleans())

@@ -16,8 +16,6 @@ from gemwright.text.chat import Message
 from gemwright.tuning.rewards.reward import Task
 from recipes import practice, skills
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def some(split: Any, count: int = 1200, seed: int = 0) -> list[Question]:
     return list(itertools.islice(questions(split, seed, SKILLS), count))

@@ -14,10 +14,7 @@ from gemwright.training import ablation as room
 from gemwright.training.ablation import Ablation, Score, Size, ablate, read_ablation
 
 # Daft leaves a pipe of its workers to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("quickly_compiled"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from gemwright.training.loop import train
 from gemwright.training.report import LOSSES
 from tests.training import tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_a_step_is_as_it_was_logged_and_a_changed_log_is_found(tmp_path: Path) -> None:
     run, data = tiny_recipe.run(7), tiny_recipe.rows()

@@ -9,8 +9,6 @@ from gemwright.training.costs import COSTS, Costs, goodput, read_costs, tell_ene
 from gemwright.training.loop import train
 from tests.training import tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_sessions_add_up_and_one_that_is_joined_again_goes_on(tmp_path: Path) -> None:
     assert read_costs(tmp_path) == {}

@@ -18,8 +18,6 @@ from gemwright.training.report import read_losses
 from gemwright.training.run import Guard
 from tests.training import tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 GUARD = Guard(spike=10.0, window=8, patience=2, rollbacks=2)
 CALM = [1.0, 1.02, 0.97, 1.01, 0.99, 1.0, 1.03, 0.98]
 

@@ -8,15 +8,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.core.module import named_leaves
 from gemwright.training.loop import train
 from gemwright.training.report import read_losses
 from tests.training import tiny_recipe
-
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 STEPS = 24
 COMMAND = [sys.executable, "-m", "gemwright.cli.main", "pretrain", tiny_recipe.__file__, f"--set=steps={STEPS}"]

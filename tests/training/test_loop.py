@@ -18,8 +18,6 @@ from gemwright.training.run import Optimizer, Run, Stage
 from gemwright.training.step import fresh_state, make_steps, token_losses
 from tests.tolerances import AFTER_STEPS
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 BOS, VOCAB = 2, 40
 SIZES = {"vocab_size": VOCAB, "embed_dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "mlp_dim": 32}
 RUN = Run(

@@ -25,8 +25,6 @@ from gemwright.tuning.lora import Plan, adapt, is_change
 from tests.tolerances import AFTER_STEPS, BFLOAT16, SAME
 from tests.training.steps_on_meshes import CASES, SIZES, batches, run_of, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 ONE = (1, 1, 1)
 on_one_device = cache(lambda model: trained(run_of(model), ONE))
 

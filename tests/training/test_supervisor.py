@@ -19,8 +19,6 @@ from tests.tolerances import SAME
 from tests.training import tiny_recipe
 from tests.training.test_kill import ROOT, begun, lines
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 STEPS, MEMORY_EVERY = 40, 4
 
 

@@ -15,8 +15,6 @@ from gemwright.tuning.pair_scores import divergences_of_pairs
 from gemwright.tuning.sft import sft
 from tests.tiny import CONFIG, sharp_weights
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_a_student_comes_near_its_teacher(tiny_folder: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
     words = ["import", "json", "class", "return", "value", "self"]

@@ -36,8 +36,6 @@ from tests.core.test_sharding import POD
 from tests.tiny import CONFIG, GRIFFIN, PALIGEMMA, sharp_weights
 from tests.tolerances import LOGITS, SAME
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOKENS = np.random.default_rng(0).integers(3, 700, (3, 20))
 PLAN = Plan(rank=3, alpha=5)
 KEY = jax.random.key(0)

@@ -23,8 +23,6 @@ from tests.tiny import GEMMA3, PALIGEMMA
 from tests.tolerances import LOGITS
 from tests.tuning.test_lora import base, sharp
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 Config = gemma3_vision.Config | paligemma.Config
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(3, 700, (1, 16)), jnp.int32)

@@ -33,8 +33,6 @@ from gemwright.tuning.rewards.reward import Task
 from tests.tiny import CONFIG, sharp_weights
 from tests.tolerances import SAME
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 WORDS = ["import", "json", "class", "return", "value", "self", "def", "if", "else", "for", "in", "not"]
 FAST = PairSettings(epochs=3, rate=1e-2, batch_tokens=512, held_out=0.25, length=128)
 

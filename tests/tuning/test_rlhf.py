@@ -25,8 +25,6 @@ from gemwright.tuning.watch import Look, alarm, look
 from tests.tiny import CONFIG, sharp_weights
 from tests.tolerances import SAME
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 HOW = How(steps=24, prompts=8, samples=4, max_new_tokens=6, rate=4e-3, slots=16)
 SHORT = ByRule("short", lambda task, said: float(len(said) < 8))
 

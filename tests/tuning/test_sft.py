@@ -23,8 +23,6 @@ from gemwright.tuning.sft import Settings, Tuned, sft
 from tests.tiny import CONFIG, GRIFFIN, sharp_weights
 from tests.tolerances import SAME
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 FAST: dict[str, Any] = {"rate": 1e-2, "epochs": 3, "batch_tokens": 256, "held_out": 0.2}
 
 
