@@ -114,7 +114,8 @@ def carry_out(inputs: Path, out: Path, tokenizer: str | None, growing: bool) -> 
     watch.start()
 
     def progress(name: str, done: int, total: int) -> None:
-        print(f"{time.time() - begin:7.0f} s  {name} {done}/{total}: {watch.now / 1e6:.0f} MB", flush=True)
+        memory = f"{watch.now / 1e6:.0f} MB, {watch.peak / 1e6:.0f} at most so far"
+        print(f"{time.time() - begin:7.0f} s  {name} {done}/{total}: {memory}", flush=True)
 
     whole = replace(recipe(), inputs=(str(inputs),), tokenizer=tokenizer)
     if growing:

@@ -84,6 +84,16 @@ def test_texts_have_the_same_features_alone_and_together(texts: list[str]) -> No
         assert not len(alone) or 0 <= alone[0] <= alone[-1] < COUNT
 
 
+def test_long_texts_which_are_not_taken_all_at_once_have_the_same_features() -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(GOOD + BOTH, k=size)) for size in (20_000, 20_000, 0, 2, 50_000, 1)]
+    assert sum(map(len, texts)) > 1 << 18, "several groups"
+    together = features(texts)
+    assert together.starts[-1] == len(together.numbers)
+    for text, begin, end in zip(texts, together.starts, together.starts[1:], strict=False):
+        assert together.numbers[begin:end].tolist() == features([text]).numbers.tolist()
+
+
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", other=np.zeros(3))
     with pytest.raises(ValueError, match="expected a model written by `gemwright data learn`"):

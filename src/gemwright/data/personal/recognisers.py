@@ -6,6 +6,8 @@ Names and addresses would need a trained model and are not looked for.
 import functools
 from typing import Any
 
+from gemwright.data.rules.light import without_networks
+
 # What presidio calls it: what we call it. Sensitive data opens accounts or is a person's for life.
 SENSITIVE = {
     "CREDIT_CARD": "card number",
@@ -59,6 +61,7 @@ _SECRETS = {
 
 
 @functools.lru_cache(maxsize=1)
+@without_networks()
 def analyser() -> Any:
     """presidio's engine on a blank spaCy pipeline; nothing is downloaded."""
     import presidio_analyzer as presidio

@@ -11,7 +11,7 @@ import numpy as np
 
 from gemwright.data.documents import Document
 
-_ROWS = 256  # documents read at a time
+_ROWS = 256  # documents written and read at a time
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -20,11 +20,16 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     partial = partial_of(path)
     try:
         write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give a whole file its name, once it is on the disk for good."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def partial_of(path: Path) -> Path:
@@ -94,25 +99,6 @@ class ColumnWriter:
             self._partial.replace(self.path)
 
 
-def write_shard(path: Path, documents: list[Document]) -> None:
-    """Columns id, source, split, text, and `more`, the other fields as JSON."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "id": pa.array([d.id for d in documents], pa.string()),
-            "source": pa.array([d.source for d in documents], pa.string()),
-            "split": pa.array([d.split for d in documents], pa.string()),
-            "text": pa.array([d.text for d in documents], pa.large_string()),
-            "more": pa.array(
-                [json.dumps(d.more, ensure_ascii=False, default=str) for d in documents], pa.large_string()
-            ),
-        }
-    )
-    write_whole(path, lambda partial: pq.write_table(table, partial, compression="zstd", row_group_size=_ROWS))
-
-
 def read_shard(path: Path) -> Iterator[Document]:
     """The documents of a shard, a few held at a time."""
     import pyarrow.parquet as pq
@@ -124,23 +110,62 @@ def read_shard(path: Path) -> Iterator[Document]:
 
 
 class ShardWriter:
-    """Puts documents into shards of about `size` characters, named PIECE-000.parquet, PIECE-001.parquet, ..."""
+    """Puts documents into shards of about `size` characters, named PIECE-000.parquet, PIECE-001.parquet, ...
+
+    Columns id, source, split, text, and `more`, the other fields as JSON. A shard is written as its documents come, a
+    few of them held, and appears whole.
+    """
 
     def __init__(self, folder: Path, piece: str, size: int) -> None:
         self._folder, self._piece, self._size = folder, piece, size
         self._held: list[Document] = []
+        self._shard: _Shard | None = None
         self._characters = 0
         self.names: list[str] = []
 
     def add(self, document: Document) -> None:
         self._held.append(document)
         self._characters += len(document.text)
+        if len(self._held) == _ROWS:
+            self._write()
         if self._characters >= self._size:
             self.flush()
 
+    def _write(self) -> None:
+        if self._shard is None:
+            self.names.append(f"{self._piece}-{len(self.names):03d}.parquet")
+            self._shard = _Shard(self._folder / self.names[-1])
+        self._shard.add(self._held)
+        self._held = []
+
     def flush(self) -> None:
         if self._held:
-            name = f"{self._piece}-{len(self.names):03d}.parquet"
-            write_shard(self._folder / name, self._held)
-            self.names.append(name)
-        self._held, self._characters = [], 0
+            self._write()
+        if self._shard is not None:
+            self._shard.close()
+        self._shard, self._characters = None, 0
+
+
+class _Shard:
+    """A shard that grows by groups of rows, and appears whole when closed."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._partial = path, partial_of(path)
+        short, long = pa.string(), pa.large_string()
+        self._schema = pa.schema({"id": short, "source": short, "split": short, "text": long, "more": long})
+        self._file = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+
+    def add(self, documents: list[Document]) -> None:
+        import pyarrow as pa
+
+        columns = {name: [getattr(d, name) for d in documents] for name in ("id", "source", "split", "text")}
+        columns["more"] = [json.dumps(d.more, ensure_ascii=False, default=str) for d in documents]
+        self._file.write_table(pa.table(columns, self._schema), row_group_size=_ROWS)
+
+    def close(self) -> None:
+        self._file.close()
+        put_in_place(self._partial, self._path)

@@ -1,7 +1,6 @@
 """Kept documents as streams of tokens, one a split, with a table that says which document each token is from."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from gemwright.core.arrays import map_array
 from gemwright.data.columns import Columns
 from gemwright.data.documents import Document, Split
 from gemwright.data.pipeline.pieces import Piece, shards_of
-from gemwright.data.pipeline.shards import ColumnWriter, partial_of, read_shard, write_json
+from gemwright.data.pipeline.shards import ColumnWriter, partial_of, put_in_place, read_shard, write_json
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
 
 SPLITS: tuple[Split, ...] = ("train", "heldout")
@@ -118,9 +117,7 @@ class _StreamWriter:
         self._flush()
         self.table.close()
         self._stream.close()
-        with self._partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        self._partial.replace(self._path)
+        put_in_place(self._partial, self._path)
         return self._stream.rows
 
 

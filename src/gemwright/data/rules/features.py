@@ -7,7 +7,7 @@ is how sentences are made, which lists and shuffled words do not have.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ _GAPS = re.compile(r"[\W_]+")
 _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 _OWNER = np.uint64(17)  # bits of a feature's number below its text's
 _REMEMBERED = 200_000  # tokens
+_TOGETHER = 1 << 17  # characters
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,26 @@ class Features:
 
 
 def features(texts: Sequence[str]) -> Features:
-    """What the texts have, found for all of them together."""
+    """What the texts have, found for some of them together: for all at once it would take 70 bytes a character."""
+    found = [_together(group) for group in _groups(texts)]
+    starts, before = [np.zeros(1, np.int64)], 0
+    for one in found:
+        starts.append(one.starts[1:] + before)
+        before += len(one.numbers)
+    numbers = [np.zeros(0, np.int64), *(one.numbers for one in found)]
+    return Features(np.concatenate(numbers), np.concatenate(starts))
+
+
+def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    begin = size = 0
+    for end, text in enumerate(texts, 1):
+        size += len(text)
+        if size >= _TOGETHER or end == len(texts):
+            yield texts[begin:end]
+            begin, size = end, 0
+
+
+def _together(texts: Sequence[str]) -> Features:
     words = [word_hashes(text) for text in texts]
     forms = [
         window_hashes(np.array([_looks[token] for token in _TOKEN.findall(text)], np.uint64), _FORM) for text in texts

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gemwright.data.rules.light import without_networks
+
 Array = npt.NDArray[Any]
 
 # Flags of a word.
@@ -76,6 +78,7 @@ class Words:
 class Vocabulary(dict[str, tuple[int, ...]]):
     """Runs between white space to the ids of their words; an unknown run is cut when first asked for."""
 
+    @without_networks()
     def __init__(self) -> None:
         import spacy
 
@@ -144,6 +147,7 @@ def _vocabulary() -> Vocabulary:
 
 
 @functools.lru_cache(maxsize=1)
+@without_networks()
 def sentence_ends() -> frozenset[str]:
     """Characters that spaCy's sentencizer ends a sentence at."""
     from spacy.pipeline import Sentencizer
