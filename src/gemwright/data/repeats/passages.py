@@ -20,7 +20,7 @@ from gemwright.data.plain import Array, windows_of, word_spans
 from gemwright.data.rules.batch import Verdicts
 from gemwright.data.step import Arrays
 
-_HELD = 2 << 20  # hashes sorted at a time
+_HELD = 1 << 20  # hashes sorted at a time, about
 _FILES = 512  # open at a time; very large inputs have larger ranges
 
 
