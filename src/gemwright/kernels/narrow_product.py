@@ -40,7 +40,7 @@ def narrow_product_reference(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     return jnp.einsum("ni,oi->no", rows, matrix, preferred_element_type=jnp.float32).astype(rows.dtype)
 
 
-def _product(left: jax.Array, right: jax.Array, form: _Form, shape: tuple[int, int]) -> jax.Array:
+def _product(left: jax.Array, right: jax.Array, form: _Form, shape: tuple[int, ...]) -> jax.Array:
     result = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
     call = jax.ffi.ffi_call(native.NARROW_PRODUCT, result, vmap_method="sequential")
     return call(left, right, form=np.int64(form), level=native.choice())
