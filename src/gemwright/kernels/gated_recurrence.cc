@@ -15,14 +15,6 @@ namespace {
 
 constexpr int64_t kChannelsTogether = 128;  // of a block, that a thread takes at once
 
-RecurrentChannels* choose(std::string_view level) {
-#if defined(GEMWRIGHT_X86)
-  return variant(choose_level(level), recurrent_channels_portable, recurrent_channels_avx2, recurrent_channels_avx512);
-#else
-  return choose_level(level) == Level::kPortable ? recurrent_channels_portable : nullptr;
-#endif
-}
-
 ffi::Error gated_recurrence(ffi::ThreadPool pool, ffi::BufferR3<ffi::F32> x, ffi::AnyBuffer input_gate,
                             ffi::AnyBuffer decay_gate, ffi::BufferR2<ffi::F32> input_bias,
                             ffi::BufferR2<ffi::F32> decay_bias, ffi::BufferR1<ffi::F32> rate,
@@ -39,7 +31,7 @@ ffi::Error gated_recurrence(ffi::ThreadPool pool, ffi::BufferR3<ffi::F32> x, ffi
                     places.dimensions()[0] == rows && places.dimensions()[1] == tokens &&
                     start.dimensions()[0] == rows && start.dimensions()[1] == width && out->dimensions() == x.dimensions();
   if (!fits) return ffi::Error::InvalidArgument("gated_recurrence: shapes or types do not fit");
-  RecurrentChannels* compute = choose(level);
+  RecurrentChannels* compute = VARIANT_OF(recurrent_channels, level);
   if (compute == nullptr)
     return ffi::Error::InvalidArgument("gated_recurrence: this processor does not support " + std::string(level));
   const GatedRecurrence g{x.typed_data(),          input_gate.untyped_data(), decay_gate.untyped_data(),

@@ -16,22 +16,6 @@ namespace {
 
 constexpr int64_t kValuesTogether = 1 << 15;
 
-#if defined(GEMWRIGHT_X86)
-Gate* forwards(std::string_view level) {
-  return variant(choose_level(level), gate_values_portable, gate_values_avx2, gate_values_avx512);
-}
-GateBack* backwards(std::string_view level) {
-  return variant(choose_level(level), gate_values_back_portable, gate_values_back_avx2, gate_values_back_avx512);
-}
-#else
-Gate* forwards(std::string_view level) {
-  return choose_level(level) == Level::kPortable ? gate_values_portable : nullptr;
-}
-GateBack* backwards(std::string_view level) {
-  return choose_level(level) == Level::kPortable ? gate_values_back_portable : nullptr;
-}
-#endif
-
 bool alike(const ffi::AnyBuffer& one, const ffi::AnyBuffer& other) {
   return one.element_type() == other.element_type() && one.dimensions() == other.dimensions();
 }
@@ -69,7 +53,7 @@ void in_chunks(ffi::ThreadPool& pool, const ffi::AnyBuffer& gates, const ffi::An
 
 ffi::Error gated_values(ffi::ThreadPool pool, ffi::AnyBuffer gates, ffi::AnyBuffer ups, std::string_view level,
                         ffi::Result<ffi::AnyBuffer> out) {
-  Gate* gate = forwards(level);
+  Gate* gate = VARIANT_OF(gate_values, level);
   const ffi::Error error = check(level, floats(gates) && alike(gates, ups) && alike(gates, *out), gate != nullptr);
   if (error.failure()) return error;
   void* to = out->untyped_data();
@@ -82,7 +66,7 @@ ffi::Error gated_values(ffi::ThreadPool pool, ffi::AnyBuffer gates, ffi::AnyBuff
 ffi::Error gated_values_back(ffi::ThreadPool pool, ffi::AnyBuffer gates, ffi::AnyBuffer ups, ffi::AnyBuffer gradient,
                              std::string_view level, ffi::Result<ffi::AnyBuffer> gate_gradient,
                              ffi::Result<ffi::AnyBuffer> up_gradient) {
-  GateBack* gate = backwards(level);
+  GateBack* gate = VARIANT_OF(gate_values_back, level);
   const bool fits = floats(gates) && alike(gates, ups) && alike(gates, gradient) && alike(gates, *gate_gradient) &&
                     alike(gates, *up_gradient);
   const ffi::Error error = check(level, fits, gate != nullptr);

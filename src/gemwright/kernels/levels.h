@@ -29,3 +29,10 @@ Function* variant(Level level, Function* portable, Function* avx2, Function* avx
     default: return nullptr;
   }
 }
+
+// The variant at a level, asked for by name, of what is compiled once for each: VARIANT_OF(thin_rows, "avx2").
+#if defined(GEMWRIGHT_X86)
+#define VARIANT_OF(name, level) variant(choose_level(level), name##_portable, name##_avx2, name##_avx512)
+#else
+#define VARIANT_OF(name, level) (choose_level(level) == Level::kPortable ? name##_portable : nullptr)
+#endif

@@ -15,14 +15,6 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-const LimitLoops* choose(std::string_view level) {
-#if defined(GEMWRIGHT_X86)
-  return variant(choose_level(level), &limit_loops_portable, &limit_loops_avx2, &limit_loops_avx512);
-#else
-  return choose_level(level) == Level::kPortable ? &limit_loops_portable : nullptr;
-#endif
-}
-
 ffi::Error unsupported(std::string_view level) {
   return ffi::Error::InvalidArgument("machine_limits: this processor does not support " + std::string(level));
 }
@@ -48,7 +40,7 @@ ffi::ErrorOr<std::vector<Piece>> pieces_of(const ffi::RemainingArgs& buffers) {
 
 ffi::Error read_all(ffi::ThreadPool pool, ffi::RemainingArgs buffers, std::string_view level,
                     ffi::ResultBufferR1<ffi::U32> out) {
-  const LimitLoops* loops = choose(level);
+  const LimitLoops* loops = VARIANT_OF(&limit_loops, level);
   if (loops == nullptr) return unsupported(level);
   auto found = pieces_of(buffers);
   if (found.has_error()) return found.error();
@@ -66,7 +58,7 @@ ffi::Error read_all(ffi::ThreadPool pool, ffi::RemainingArgs buffers, std::strin
 
 ffi::Error int_products(ffi::ThreadPool pool, ffi::BufferR1<ffi::U8> codes, ffi::BufferR1<ffi::S8> x,
                         std::string_view level, int64_t rounds, ffi::ResultBufferR1<ffi::U32> out) {
-  const LimitLoops* loops = choose(level);
+  const LimitLoops* loops = VARIANT_OF(&limit_loops, level);
   if (loops == nullptr) return unsupported(level);
   const uint8_t* a = codes.typed_data();
   const int8_t* b = x.typed_data();
@@ -77,7 +69,7 @@ ffi::Error int_products(ffi::ThreadPool pool, ffi::BufferR1<ffi::U8> codes, ffi:
 
 ffi::Error float_products(ffi::ThreadPool pool, ffi::BufferR1<ffi::F32> weights, ffi::BufferR1<ffi::F32> x,
                           std::string_view level, int64_t rounds, ffi::ResultBufferR1<ffi::F32> out) {
-  const LimitLoops* loops = choose(level);
+  const LimitLoops* loops = VARIANT_OF(&limit_loops, level);
   if (loops == nullptr) return unsupported(level);
   const float *a = weights.typed_data(), *b = x.typed_data();
   float* to = out->typed_data();

@@ -1,16 +1,14 @@
 // The XLA handler of products of bfloat16 matrices: checks, words of pairs, rows of the result for threads.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
-#include <new>
 #include <string_view>
 #include <utility>
 
 #include "levels.h"
 #include "narrow_tiles.h"
 #include "parallel.h"
+#include "room.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -32,17 +30,10 @@ constexpr int64_t kManyStripes = 16;  // enough to divide the work by
 
 using Words = std::shared_ptr<uint32_t[]>;
 
-// Never without memory; at a multiple of 64 bytes.
-Words words_of(int64_t count) {
-  auto* words = static_cast<uint32_t*>(std::aligned_alloc(64, size_t((4 * count + 64) / 64 * 64)));
-  if (words == nullptr) throw std::bad_alloc();
-  return Words(words, [](uint32_t* to_free) { std::free(to_free); });
-}
-
 // All columns of a matrix of `depth` by `width`, `room` at a time: (width / room rounded up, pairs, room) words.
 Words paired(ffi::ThreadPool& pool, PairRows* pair, const uint16_t* matrix, int64_t depth, int64_t width, int64_t room) {
   const int64_t stripes = (width + room - 1) / room, stripe_size = (depth + 1) / 2 * room;
-  Words words = words_of(stripes * stripe_size);
+  Words words = room_of<uint32_t>(stripes * stripe_size);
   in_parallel(pool, stripes, [=](int64_t stripe) {
     pair(matrix, depth, width, stripe * room, room, words.get() + stripe * stripe_size);
   });
@@ -78,7 +69,7 @@ void by_rows(ffi::ThreadPool& pool, NarrowProduct all, Words a, PairRows* pair, 
 void by_columns(ffi::ThreadPool& pool, NarrowProduct all, Words a, PairRows* pair, Sizes s, const uint16_t* right) {
   in_parallel(pool, (s.columns + kColumnsTogether - 1) / kColumnsTogether, [=](int64_t stripe) {
     const int64_t column = stripe * kColumnsTogether;
-    const Words b = words_of(all.pairs * kColumnsTogether);
+    const Words b = room_of<uint32_t>(all.pairs * kColumnsTogether);
     pair(right, s.depth, s.columns, column, kColumnsTogether, b.get());
     NarrowProduct some = all;
     some.b = b.get();

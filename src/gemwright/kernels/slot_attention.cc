@@ -16,14 +16,6 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-AttendSlots* choose(std::string_view level) {
-#if defined(GEMWRIGHT_X86)
-  return variant(choose_level(level), attend_slots_portable, attend_slots_avx2, attend_slots_avx512);
-#else
-  return choose_level(level) == Level::kPortable ? attend_slots_portable : nullptr;
-#endif
-}
-
 // Adds a part of one head to the sum so far, each weighted by how far its largest score is below the larger.
 void add(const float* part, int64_t size, float* sum) {
   if (!(part[1] > 0)) return;
@@ -144,7 +136,7 @@ ffi::Error slot_attention(ffi::ThreadPool pool, ffi::BufferR3<ffi::F32> queries,
   for (int64_t token = 0; token < tokens; ++token)
     if (rows.typed_data()[token] < 0 || rows.typed_data()[token] >= keys.dimensions()[0])
       return ffi::Error::InvalidArgument("slot_attention: a token of no row of the cache");
-  AttendSlots* attend = choose(level);
+  AttendSlots* attend = VARIANT_OF(attend_slots, level);
   if (attend == nullptr)
     return ffi::Error::InvalidArgument("slot_attention: this processor does not support " + std::string(level));
   const SlotAttention attention{queries.typed_data(),      keys.untyped_data(), values.untyped_data(),

@@ -1,16 +1,15 @@
 // The XLA handlers of attention among the tokens of one call: checks, blocks of queries for threads, sums of parts.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <string>
 #include <string_view>
 
 #include "attend_text.h"
 #include "levels.h"
 #include "parallel.h"
+#include "room.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -23,30 +22,7 @@ constexpr int64_t kParts = 16;
 // Floats of these parts of the keys' gradient, and of the values', at most; one part a text and group there must be.
 constexpr int64_t kMostInParts = 1 << 26;
 
-#if defined(GEMWRIGHT_X86)
-AttendText* forwards(std::string_view level) {
-  return variant(choose_level(level), attend_text_portable, attend_text_avx2, attend_text_avx512);
-}
-AttendTextBack* backwards(std::string_view level) {
-  return variant(choose_level(level), attend_text_back_portable, attend_text_back_avx2, attend_text_back_avx512);
-}
-#else
-AttendText* forwards(std::string_view level) {
-  return choose_level(level) == Level::kPortable ? attend_text_portable : nullptr;
-}
-AttendTextBack* backwards(std::string_view level) {
-  return choose_level(level) == Level::kPortable ? attend_text_back_portable : nullptr;
-}
-#endif
-
 using Floats = std::shared_ptr<float[]>;
-
-// Not initialised, and never without memory; at a multiple of 64 bytes.
-Floats room_of(int64_t floats) {
-  auto* room = static_cast<float*>(std::aligned_alloc(64, size_t((4 * floats + 64) / 64 * 64)));
-  if (room == nullptr) throw std::bad_alloc();
-  return Floats(room, [](float* to_free) { std::free(to_free); });
-}
 
 float widened(const void* from, bool narrow, int64_t at) {
   if (!narrow) return static_cast<const float*>(from)[at];
@@ -68,7 +44,7 @@ void put(void* to, bool narrow, int64_t at, float value) {
 
 // (B, T, G, K) as (B, G, T, P) of float32.
 Floats by_group(ffi::ThreadPool& pool, const TextAttention& a, int64_t texts, const void* from) {
-  Floats rows = room_of(texts * a.groups * a.tokens * a.padded);
+  Floats rows = room_of<float>(texts * a.groups * a.tokens * a.padded);
   in_parallel(pool, texts * a.groups, [=](int64_t index) {
     float* to = rows.get() + index * a.tokens * a.padded;
     for (int64_t token = 0; token < a.tokens; ++token, to += a.padded) {
@@ -79,6 +55,19 @@ Floats by_group(ffi::ThreadPool& pool, const TextAttention& a, int64_t texts, co
   });
   return rows;
 }
+
+// Keys and values by group, for as long as a call computes with them.
+struct Widened {
+  Floats keys, values;
+
+  Widened(ffi::ThreadPool& pool, TextAttention& a, int64_t texts, const ffi::AnyBuffer& from_keys,
+          const ffi::AnyBuffer& from_values)
+      : keys(by_group(pool, a, texts, from_keys.untyped_data())),
+        values(by_group(pool, a, texts, from_values.untyped_data())) {
+    a.keys = keys.get();
+    a.values = values.get();
+  }
+};
 
 struct Shape {
   int64_t texts, blocks;  // blocks of the rows of one text and group
@@ -92,7 +81,7 @@ TextRows rows_of(const TextAttention& a, int64_t text_and_group, int64_t block) 
 
 void attend_all(ffi::ThreadPool& pool, const TextAttention& a, Shape shape, AttendText* attend, TextResult result) {
   in_parallel(pool, shape.texts * a.groups * shape.blocks, [=](int64_t index) {
-    const Floats room = room_of(attend_text_room(a.padded));
+    const Floats room = room_of<float>(attend_text_room(a.padded));
     // The last blocks see most: they are taken first.
     const TextRows rows = rows_of(a, index % (shape.texts * a.groups), shape.blocks - 1 - index / (shape.texts * a.groups));
     attend(a, rows, result, room.get());
@@ -124,9 +113,9 @@ void attend_all_back(ffi::ThreadPool& pool, const TextAttention& a, Shape shape,
   const int64_t each = shape.texts * a.groups, size = a.tokens * a.padded;
   if (each == 0) return;
   const int64_t parts = parts_of(shape, each, size);
-  const Floats to_keys = room_of(each * parts * size), to_values = room_of(each * parts * size);
+  const Floats to_keys = room_of<float>(each * parts * size), to_values = room_of<float>(each * parts * size);
   in_parallel(pool, each * parts, [=](int64_t index) {
-    const Floats room = room_of(attend_text_room(a.padded));
+    const Floats room = room_of<float>(attend_text_room(a.padded));
     TextGradient one = gradient;
     one.to_keys = to_keys.get() + index * size;
     one.to_values = to_values.get() + index * size;
@@ -184,13 +173,10 @@ ffi::Error text_attention(ffi::ThreadPool pool, ffi::AnyBuffer queries, ffi::Any
                           ffi::ResultBufferR3<ffi::F32> log_divisors) {
   Call call = call_of(queries, keys, values, positions, segments, window, cap);
   if (call.error.failure()) return call.error;
-  AttendText* attend = forwards(level);
+  AttendText* attend = VARIANT_OF(attend_text, level);
   if (attend == nullptr) return unsupported(level);
   TextAttention& a = call.attention;
-  const Floats key_rows = by_group(pool, a, call.shape.texts, keys.untyped_data());
-  const Floats value_rows = by_group(pool, a, call.shape.texts, values.untyped_data());
-  a.keys = key_rows.get();
-  a.values = value_rows.get();
+  const Widened held(pool, a, call.shape.texts, keys, values);
   attend_all(pool, a, call.shape, attend, {out->untyped_data(), log_divisors->typed_data()});
   return ffi::Error::Success();
 }
@@ -205,13 +191,10 @@ ffi::Error text_attention_back(ffi::ThreadPool pool, ffi::AnyBuffer queries, ffi
   if (call.error.failure()) return call.error;
   if (!is(out, queries.element_type(), queries) || !is(out_gradient, queries.element_type(), queries))
     return ffi::Error::InvalidArgument("text_attention_back: expected results and gradients like the queries");
-  AttendTextBack* attend = backwards(level);
+  AttendTextBack* attend = VARIANT_OF(attend_text_back, level);
   if (attend == nullptr) return unsupported(level);
   TextAttention& a = call.attention;
-  const Floats key_rows = by_group(pool, a, call.shape.texts, keys.untyped_data());
-  const Floats value_rows = by_group(pool, a, call.shape.texts, values.untyped_data());
-  a.keys = key_rows.get();
-  a.values = value_rows.get();
+  const Widened held(pool, a, call.shape.texts, keys, values);
   const TextGradient gradient{out.untyped_data(), out_gradient.untyped_data(), log_divisors.typed_data(),
                               query_gradient->untyped_data(), nullptr, nullptr};
   attend_all_back(pool, a, call.shape, attend, gradient, key_gradient->untyped_data(), value_gradient->untyped_data());

@@ -13,14 +13,6 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-ThinRows* choose(std::string_view level) {
-#if defined(GEMWRIGHT_X86)
-  return variant(choose_level(level), thin_rows_portable, thin_rows_avx2, thin_rows_avx512);
-#else
-  return choose_level(level) == Level::kPortable ? thin_rows_portable : nullptr;
-#endif
-}
-
 // Weight rows that a thread takes at once: about 128 KiB, a multiple of 4.
 int64_t rows_together(int64_t in) {
   constexpr int64_t kBytes = 128 << 10, kMultiple = 4;
@@ -32,7 +24,7 @@ ffi::Error thin_product(ffi::ThreadPool pool, ffi::BufferR2<ffi::F32> rows, ffi:
   const int64_t n = rows.dimensions()[0], in = rows.dimensions()[1], outs = matrix.dimensions()[0];
   if (matrix.dimensions()[1] != in || out->dimensions()[0] != n || out->dimensions()[1] != outs)
     return ffi::Error::InvalidArgument("thin_product: shapes do not fit");
-  ThinRows* compute = choose(level);
+  ThinRows* compute = VARIANT_OF(thin_rows, level);
   if (compute == nullptr)
     return ffi::Error::InvalidArgument("thin_product: this processor does not support " + std::string(level));
   const auto* bits = reinterpret_cast<const uint16_t*>(matrix.untyped_data());
