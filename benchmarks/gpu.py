@@ -25,8 +25,7 @@ from rich.console import Console
 from gemwright.bench.speed import weight_bytes
 from gemwright.core.int_weights import IntWeight
 from gemwright.core.module import Spec, map_specs
-from gemwright.inference.generate import decode_in_bursts
-from gemwright.inference.sampling import GREEDY
+from gemwright.inference.generate import decode
 from gemwright.inference.session import Session
 from gemwright.kernels.packed_product import GROUP
 from gemwright.models.gemma import PRESETS, Config, Gemma
@@ -64,7 +63,7 @@ def measure(weights: Gemma, config: Config, batch: int, steps: int) -> dict[str,
         session.extend([list(range(100, 100 + PROMPT))] * batch)
         session.state.last.block_until_ready()
         begun = time.perf_counter()
-        for _ in decode_in_bursts(session, steps, GREEDY, ()):
+        for _ in decode(session, steps):
             pass
         return time.perf_counter() - begun
 

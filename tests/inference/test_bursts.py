@@ -1,4 +1,4 @@
-"""Decoding in bursts on the device is decoding step by step: the same tokens, rows and endings."""
+"""Decoding in bursts is decoding step by step: the same tokens, rows and endings."""
 
 from dataclasses import replace
 from itertools import islice
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from gemwright.core.int_weights import IntWeight
-from gemwright.inference import bursts, generate
-from gemwright.inference.bursts import LONGEST
-from gemwright.inference.generate import Chosen, decode, decode_by_steps, decode_in_bursts
+from gemwright.inference import bursts
+from gemwright.inference.bursts import LONGEST, Pace
+from gemwright.inference.generate import Chosen
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import Session
 from gemwright.model import Model, load
+from tests.inference.steps import by_steps, in_bursts
 from tests.tiny import CONFIG
 from tests.tolerances import SAME
 
@@ -33,8 +34,8 @@ def start(model: Model, lengths: list[int] = ROWS) -> Session:
 
 def assert_alike(model: Model, steps: int, sampling: Sampling = GREEDY, stop_ids: tuple[int, ...] = ()) -> list[Chosen]:
     one, other = start(model), start(model)
-    expected = list(decode_by_steps(one, steps, sampling, stop_ids))
-    found = list(decode_in_bursts(other, steps, sampling, stop_ids))
+    expected = list(by_steps(one, steps, sampling, stop_ids))
+    found = list(in_bursts(other, steps, sampling, stop_ids))
     assert [step.tokens for step in found] == [step.tokens for step in expected]
     for step, alike in zip(found, expected, strict=True):
         running = [token is not None for token in step.tokens]
@@ -51,7 +52,7 @@ def test_tokens_scores_and_rows_are_those_of_single_steps(tiny: Model, sampling:
 
 
 def test_each_row_ends_at_its_own_stop_token(tiny: Model) -> None:
-    free = [step.tokens for step in decode_by_steps(start(tiny), 20, GREEDY, ())]
+    free = [step.tokens for step in by_steps(start(tiny), 20)]
     stops = (free[4][0], free[11][1])
     assert None not in (*stops,)
     found = assert_alike(tiny, 40, stop_ids=stops)
@@ -72,15 +73,15 @@ def long_context(tiny: Model) -> Model:
 def test_a_cache_grows_before_a_burst(long_context: Model) -> None:
     one, other = start(long_context, [250]), start(long_context, [250])
     assert other.capacity == 256
-    expected = [step.tokens for step in decode_by_steps(one, 30, GREEDY, ())]
-    assert [step.tokens for step in decode_in_bursts(other, 30, GREEDY, ())] == expected
+    expected = [step.tokens for step in by_steps(one, 30)]
+    assert [step.tokens for step in in_bursts(other, 30)] == expected
     assert other.capacity == 512
 
 
 def test_a_session_left_within_a_burst_goes_on_rightly(long_context: Model) -> None:
     session = start(long_context, [10])
     prompt = list(session.tokens[0])
-    answer = [step.tokens[0] for step in islice(decode_in_bursts(session, 30, GREEDY, ()), 5)]
+    answer = [step.tokens[0] for step in islice(in_bursts(session, 30), 5)]
     assert len(session.tokens[0]) > len(prompt) + 5  # the burst went further than its reader
     wanted = [*prompt, *[token for token in answer if token is not None], 300]
     session.advance_to(wanted)
@@ -92,18 +93,16 @@ def test_a_session_left_within_a_burst_goes_on_rightly(long_context: Model) -> N
 def test_one_program_serves_all_bursts(tiny: Model) -> None:
     before = bursts.burst._cache_size()
     for steps in (1, 7, 50):
-        list(decode_in_bursts(start(tiny), steps, GREEDY, ()))
+        list(in_bursts(start(tiny), steps))
     assert bursts.burst._cache_size() - before <= 1
 
 
-def test_another_device_than_a_cpu_decodes_in_bursts(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[int] = []
-    monkeypatch.setattr(generate, "decode_in_bursts", lambda *arguments: called.append(arguments[1]) or iter(()))
-    assert next(decode(start(tiny), 3)).tokens[0] is not None
-    assert not called
-    monkeypatch.setattr(generate, "on_cpu", lambda session: False)
-    assert list(decode(start(tiny), 3)) == []
-    assert called == [3]
+def test_a_burst_lasts_no_longer_than_a_reader_notices() -> None:
+    pace, found = Pace(), list[int]()
+    for each in [0.001] * 7 + [0.02] * 3 + [0.5] * 2:  # seconds a step
+        found.append(pace.steps(1000))
+        pace.note(found[-1], found[-1] * each)
+    assert found == [1, 2, 4, 8, 16, 32, 32, 32, 5, 5, 5, 1]
 
 
 def test_bits_on_another_device_are_weights_in_rows(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gemwright.conversation import Conversation
 from gemwright.inference.engine import Engine
-from gemwright.inference.generate import decode, decode_by_steps, decode_in_bursts
+from gemwright.inference.generate import decode
 from gemwright.inference.request import Request
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import Session
@@ -18,6 +18,7 @@ from gemwright.model import Model
 from gemwright.models import griffin
 from gemwright.text.chat import format_chat
 from gemwright.text.tokenizer import Tokenizer
+from tests.inference.steps import by_steps, in_bursts
 from tests.inference.test_session import assert_holds, ids, start
 from tests.tiny import GRIFFIN, sharp_weights
 
@@ -114,7 +115,7 @@ def test_guesses_are_left_out_and_refused(model: Model) -> None:
         next(decode_speculatively(start(model, prompt), PromptLookup(), 3))
 
 
-def test_bursts_on_the_device_are_single_steps(model: Model) -> None:
+def test_bursts_are_single_steps(model: Model) -> None:
     prompts = [ids(3), ids(40), ids(20)]
 
     def tokens(how: Any) -> list[list[int | None]]:
@@ -122,7 +123,7 @@ def test_bursts_on_the_device_are_single_steps(model: Model) -> None:
         session.extend(prompts)
         return [step.tokens for step in how(session, 20, Sampling(temperature=0.9, seed=3), (700,))]
 
-    assert tokens(decode_in_bursts) == tokens(decode_by_steps)
+    assert tokens(in_bursts) == tokens(by_steps)
 
 
 def test_a_cache_of_8_bits_keeps_the_state_as_it_is(model: Model) -> None:

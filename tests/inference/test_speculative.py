@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemwright.inference.generate import decode
+from gemwright.inference import speculative
+from gemwright.inference.generate import decode, go_on
+from gemwright.inference.guessing import Passes
 from gemwright.inference.sampling import GREEDY, Sampling
 from gemwright.inference.session import Session
 from gemwright.inference.speculative import MOST_GUESSES, Draft, PromptLookup, Proposer, decode_speculatively
@@ -60,6 +64,27 @@ def test_an_answer_is_that_of_plain_decoding(tiny: Model, name: str, sampling: S
     assert_holds(session, tiny, [*PROMPT, *answer[:-1]])
     if name == "all right":
         assert len(passes.recorded) == -(-19 // (MOST_GUESSES + 1))
+
+
+def test_while_guesses_rest_tokens_come_in_bursts_and_are_those_of_plain_decoding(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the clock is a millisecond after the last one, so that longer bursts are never held back."""
+    model = replace(tiny, config=replace(tiny.config, max_positions=1024, windows=(None,)))
+    sampling, clock, taken = SAMPLINGS[-1], count(), list[int]()
+
+    def noted(*arguments: Any) -> Any:
+        taken.append(arguments[5])
+        return go_on(*arguments)
+
+    answer = plain(model, PROMPT, 80, sampling)
+    monkeypatch.setattr(speculative, "go_on", noted)
+    session, passes = start(model, PROMPT, 128), Passes((1, 1 + MOST_GUESSES), lambda: next(clock) / 1000)
+    steps = list(decode_speculatively(session, Knowing(answer, 1), 80, sampling, passes=passes))
+    assert [step.tokens[0] for step in steps] == answer
+    assert_holds(session, model, [*PROMPT, *answer[:-1]])
+    assert max(taken) >= 8
+    assert sum(taken) < 79  # guesses were tried again after they had rested
 
 
 def test_it_ends_at_a_stop_id_and_at_the_contexts_end_as_plain_decoding_does(tiny: Model) -> None:

@@ -28,7 +28,7 @@ class Plan:
 
     Attributes:
       prompt: tokens read by prefill, before decoding, and for the peak of memory.
-      steps: tokens decoded for a median.
+      steps: tokens decoded.
       sequences: decoded together.
     """
 

@@ -8,7 +8,6 @@ norms and the cache are left out of it.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Literal
 
 import jax
@@ -81,13 +80,15 @@ def measure_prefill(weights: Decoder, config: Config, machine: Machine, prompt: 
 def measure_decode(
     weights: Decoder, config: Config, machine: Machine, prompt: int, steps: int, sequences: int = 1
 ) -> Speed:
-    """Go on from prompts, greedily, a token a sequence and step; the median step, after some that are left out."""
+    """Go on from prompts, greedily, a token a sequence and step; after some steps, which are left out."""
     session = Session(weights, config, sequences, prompt + steps + _WARM)
     session.extend([prompt_ids(config, prompt)] * sequences)
     chosen = decode(session, steps + _WARM)
-    times = [seconds_of(lambda: next(chosen)) for _ in range(steps + _WARM)]
+    for _ in range(_WARM):
+        next(chosen)
+    seconds = seconds_of(lambda: list(chosen)) / steps
     operations = 2 * sequences * (_inner(config) + config.vocab_size * config.embed_dim)
-    return _speed(median(times[_WARM:]), sequences, weight_bytes(weights), operations, machine)
+    return _speed(seconds, sequences, weight_bytes(weights), operations, machine)
 
 
 def tokens_needed(prompt: int, steps: int) -> int:

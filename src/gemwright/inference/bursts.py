@@ -1,13 +1,16 @@
-"""Several decode steps in one program, for devices on which starting a program costs as much as a step.
+"""Several decode steps in one program: starting a program costs as much as a small step.
 
 The host learns of the tokens when the program ends: fewer calls, and no wait between two steps.
 """
 
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gemwright.core.module import module
 from gemwright.inference.sampling import Filters, Knobs, choose
@@ -15,7 +18,26 @@ from gemwright.inference.session import Sequences, read
 from gemwright.models.family import Config, Decoder
 
 LONGEST = 32
-"""Steps of a burst at most: what a reader of a stream waits for."""
+"""Steps of a burst at most."""
+
+_UNNOTICED = 0.1  # seconds that a reader takes for no time
+
+
+@dataclass
+class Pace:
+    """How many steps a burst has: twice as many as the last, while a reader does not notice that he waits."""
+
+    clock: Callable[[], float] = time.perf_counter
+    _steps: int = 1
+
+    def steps(self, most: int) -> int:
+        """Of the next burst, which may have `most`."""
+        return min(self._steps, most)
+
+    def note(self, steps: int, seconds: float) -> None:
+        """Note what a burst took."""
+        unnoticed = int(_UNNOTICED * steps / max(seconds, 1e-9))
+        self._steps = max(1, min(2 * steps, unnoticed, LONGEST))
 
 
 @module
@@ -26,7 +48,7 @@ class Burst:
       state, seen: as after any step; `seen` is (B, V), or None where no penalty wants it.
       lengths: (B,) tokens that each row holds.
       running: (B,) rows that have not stopped.
-      count: tokens chosen before the burst; with the seed it fixes a draw.
+      newest: (B,) tokens chosen last and not read.
       done: steps of the burst so far.
       tokens, log_probabilities: (LONGEST, B), the first `done` rows filled.
     """
@@ -35,7 +57,7 @@ class Burst:
     seen: jax.Array | None
     lengths: jax.Array
     running: jax.Array
-    count: jax.Array
+    newest: jax.Array
     done: jax.Array
     tokens: jax.Array
     log_probabilities: jax.Array
@@ -46,48 +68,48 @@ def burst(
     weights: Decoder,
     state: Sequences,
     seen: jax.Array | None,
-    lengths: jax.Array,
-    running: jax.Array,
-    count: jax.Array,
-    steps: jax.Array,
-    stop_ids: jax.Array,
+    lengths: ArrayLike,
+    running: ArrayLike,
+    newest: ArrayLike,
+    count: ArrayLike,
+    steps: ArrayLike,
+    stop_ids: ArrayLike,
     knobs: Knobs,
     config: Config,
     filters: Filters,
 ) -> Burst:
-    """Choose a token a row, then read it and choose the next, until `steps` are chosen or all rows have stopped.
+    """Read the token chosen last in each row and choose the next, until `steps` are chosen or all rows have stopped.
 
-    The last tokens are chosen and not read, as by a single step. The cache must have room for the others.
+    The last ones are not read. The cache must have room for the others.
 
     Args:
-      lengths, running, count: as `Burst` has them.
+      lengths, running, newest: as `Burst` has them.
+      count: tokens chosen before the burst; with the seed it fixes a draw.
       steps: 1 to LONGEST.
       stop_ids: (any,) tokens after which a row stops.
     """
 
-    def choose_one(burst: Burst) -> Burst:
-        logits = weights.logits(burst.state.last, config)
-        tokens, scores = choose(logits, burst.seen, burst.count + burst.done, knobs, filters)
-        stops = jnp.any(tokens[:, None] == stop_ids, axis=1) | (burst.lengths >= config.max_positions)
-        return replace(
-            burst,
-            seen=None if burst.seen is None else burst.seen.at[jnp.arange(len(tokens)), tokens].set(True),
-            running=burst.running & ~stops,
-            done=burst.done + 1,
-            tokens=burst.tokens.at[burst.done].set(tokens),
-            log_probabilities=burst.log_probabilities.at[burst.done].set(scores),
-        )
-
     def read_and_choose(burst: Burst) -> Burst:
-        tokens = burst.tokens[burst.done - 1]
-        positions = jnp.where(burst.running, burst.lengths, -1)
-        state = read(weights, burst.state, tokens[:, None], positions[:, None], config)
-        return choose_one(replace(burst, state=state, lengths=burst.lengths + burst.running.astype(jnp.int32)))
+        running, at = burst.running, jnp.arange(len(burst.newest))
+        positions = jnp.where(running, burst.lengths, -1)
+        state = read(weights, burst.state, burst.newest[:, None], positions[:, None], config)
+        seen = None if burst.seen is None else burst.seen.at[at, burst.newest].max(running)
+        tokens, scores = choose(
+            weights.logits(state.last, config), seen, jnp.asarray(count) + burst.done, knobs, filters
+        )
+        lengths = burst.lengths + running.astype(jnp.int32)
+        stops = jnp.any(tokens[:, None] == jnp.asarray(stop_ids), axis=1) | (lengths >= config.max_positions)
+        return Burst(
+            state, seen, lengths, running & ~stops, tokens, burst.done + 1,
+            burst.tokens.at[burst.done].set(tokens), burst.log_probabilities.at[burst.done].set(scores),
+        )  # fmt: skip
 
     def goes_on(burst: Burst) -> jax.Array:
         return (burst.done < steps) & jnp.any(burst.running)
 
-    shape = (LONGEST, lengths.shape[0])
+    lengths, running, newest = jnp.asarray(lengths), jnp.asarray(running), jnp.asarray(newest)
+    shape = (LONGEST, len(newest))
     tokens, scores = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
-    begun = Burst(state, seen, lengths, running, count, jnp.int32(0), tokens, scores)
-    return jax.lax.while_loop(goes_on, read_and_choose, choose_one(begun))
+    return jax.lax.while_loop(
+        goes_on, read_and_choose, Burst(state, seen, lengths, running, newest, jnp.int32(0), tokens, scores)
+    )

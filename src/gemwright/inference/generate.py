@@ -1,21 +1,19 @@
 """The decode loop: choose a token, hand it out, read it, until every row has stopped."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemwright.inference.bursts import LONGEST, burst
-from gemwright.inference.rows import choose_next
+from gemwright.inference.bursts import Pace, burst
 from gemwright.inference.sampling import GREEDY, Filters, Knobs, Sampling, choose
-from gemwright.inference.session import Sequences, Session
+from gemwright.inference.session import Session
 from gemwright.models.family import Config, Decoder
 
-Array = np.ndarray[Any, Any]
+_STOPS = 8  # stop ids, of which a program takes a multiple
 
 
 @dataclass(frozen=True)
@@ -32,108 +30,85 @@ class Chosen:
 
 
 def decode(
-    session: Session, max_new_tokens: int, sampling: Sampling = GREEDY, stop_ids: Collection[int] = ()
+    session: Session,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    stop_ids: Collection[int] = (),
+    pace: Pace | None = None,
 ) -> Iterator[Chosen]:
     """Go on from the end of the session's rows, a token a row and step.
+
+    A caller that goes away within a burst leaves rows that hold the rest of it too.
 
     Args:
       session: rows that hold their prompts; the chosen tokens are read into them, except the last.
       max_new_tokens: steps at most; a row also stops where its context ends.
       stop_ids: a row stops after such a token, which is handed out too; empty never stops.
+      pace: how many steps go into a burst.
 
     Returns:
-      The tokens of each step: on a CPU as soon as they are chosen, on other devices some steps together.
+      The tokens of each step; those of some steps together, where that takes no longer than a reader notices.
     """
-    if on_cpu(session):
-        return decode_by_steps(session, max_new_tokens, sampling, stop_ids)
-    return decode_in_bursts(session, max_new_tokens, sampling, stop_ids)
-
-
-def decode_by_steps(
-    session: Session, max_new_tokens: int, sampling: Sampling, stop_ids: Collection[int]
-) -> Iterator[Chosen]:
-    """`decode` with one program a step: the host has each token at once, and can stop anywhere."""
-    seen = session.seen() if sampling.filters.penalty else None
-    knobs, running = sampling.knobs(session.rows), [True] * session.rows
+    if max_new_tokens < 1:
+        return
+    running, knobs = [True] * session.rows, sampling.knobs(session.rows)
+    seen = jnp.array(session.seen()) if sampling.filters.penalty else None
     tokens, scores = choose_after(
-        session.weights, session.state.last, _on_device(seen), np.int32(0), knobs, session.config, sampling.filters
+        session.weights, session.state.last, seen, np.int32(0), knobs, session.config, sampling.filters
     )
-    for count in range(1, max_new_tokens + 1):
-        chosen = np.asarray(tokens).tolist()
-        yield _chosen(chosen, np.asarray(scores).tolist(), running)
-        running = _still_running(running, chosen, session, stop_ids)
-        if not any(running) or count == max_new_tokens:
-            return
-        tokens, scores = _read_and_choose(session, chosen, running, seen, count, knobs, sampling.filters)
+    newest = np.asarray(tokens).tolist()
+    yield _chosen(newest, np.asarray(scores).tolist(), running)
+    running, count, pace = _still_running(running, newest, session, stop_ids), 1, pace or Pace()
+    while any(running) and count < max_new_tokens:
+        begun, steps = pace.clock(), pace.steps(max_new_tokens - count)
+        tokens, scores, seen = go_on(session, newest, running, seen, count, steps, stop_ids, knobs, sampling.filters)
+        pace.note(len(tokens), pace.clock() - begun)
+        handed_out: list[Chosen] = []
+        for chosen, score in zip(tokens, scores, strict=True):
+            session.note(newest, running)  # which the burst has read
+            newest = chosen
+            handed_out.append(_chosen(newest, score, running))
+            running = _still_running(running, newest, session, stop_ids)
+        yield from handed_out
+        count += len(tokens)
 
 
-def _read_and_choose(
+def go_on(
     session: Session,
-    read: list[int],
-    running: list[bool],
-    seen: Array | None,
+    newest: Sequence[int],
+    running: Sequence[bool],
+    seen: jax.Array | None,
     count: int,
+    steps: int,
+    stop_ids: Collection[int],
     knobs: Knobs,
     filters: Filters,
-) -> tuple[jax.Array, jax.Array]:
-    """Read a token into each running row and choose the one after it. `seen` is kept up to date here."""
+) -> tuple[list[list[int]], list[list[float]], jax.Array | None]:
+    """Read the token chosen last in each running row, and choose some more, in one program.
+
+    The session's state has then read all but the last of them; its rows are for the caller to note.
+
+    Args:
+      seen: (B, V) booleans, given away.
+      count, steps: tokens chosen before; steps at most.
+
+    Returns:
+      for each step taken a token and a log-probability a row; and what is seen now.
+    """
     lengths = [len(row) for row in session.tokens]
-    session.reserve(max(length for length, on in zip(lengths, running, strict=True) if on) + 1)
-    tokens, going = np.array(read, np.int32)[:, None], np.array(running)[:, None]
-    positions = np.where(going, np.array(lengths, np.int32)[:, None], np.int32(-1))
-    counts = np.full(session.rows, count, np.int32)
-    caches, hidden, chosen, scores = choose_next(
-        session.weights, session.state.caches, None, tokens, positions, _on_device(seen), counts, knobs,
+    longest = max(length for length, on in zip(lengths, running, strict=True) if on)
+    session.reserve(min(longest + steps, session.config.max_positions))
+    stops = sorted(stop_ids)
+    stops += [-1] * (-len(stops) % _STOPS)  # no token: few programs serve all sets of them
+    found = burst(
+        session.weights, session.state, seen, np.array(lengths, np.int32), np.array(running),
+        np.array(newest, np.int32), np.int32(count), np.int32(steps), np.array(stops, np.int32), knobs,
         session.config, filters,
     )  # fmt: skip
-    last = hidden if all(running) else _either(going, hidden, session.state.last)
-    session.state = Sequences(caches, last)
-    session.note(read, running)
-    if seen is not None:
-        seen[going[:, 0], tokens[going]] = True
-    return chosen, scores
-
-
-def decode_in_bursts(
-    session: Session, max_new_tokens: int, sampling: Sampling, stop_ids: Collection[int]
-) -> Iterator[Chosen]:
-    """`decode` with one program for 1, 2, 4 and more steps: the same tokens, handed out when a burst ends.
-
-    A caller that goes away within a burst leaves rows that hold the rest of it too.
-    """
-    seen = _on_device(session.seen() if sampling.filters.penalty else None)
-    knobs = sampling.knobs(session.rows)
-    stops = jax.device_put(np.array(sorted(stop_ids), np.int32))
-    running = [True] * session.rows
-    count, steps = 0, 1
-    while True:
-        steps = min(steps, LONGEST, max_new_tokens - count)
-        lengths = [len(row) for row in session.tokens]
-        longest = max(length for length, on in zip(lengths, running, strict=True) if on)
-        session.reserve(min(longest + steps - 1, session.config.max_positions))
-        found = burst(
-            session.weights, session.state, seen, np.array(lengths, np.int32), np.array(running), np.int32(count),
-            np.int32(steps), stops, knobs, session.config, sampling.filters,
-        )  # fmt: skip
-        session.state, seen = found.state, found.seen
-        done = int(found.done)
-        tokens, scores = np.asarray(found.tokens)[:done].tolist(), np.asarray(found.log_probabilities)[:done].tolist()
-        handed_out: list[Chosen] = []
-        for index, chosen in enumerate(tokens):
-            handed_out.append(_chosen(chosen, scores[index], running))
-            running = _still_running(running, chosen, session, stop_ids)
-            if index + 1 < done:  # the burst has read it
-                session.note(chosen, running)
-        yield from handed_out
-        count, steps = count + done, 2 * steps
-        if not any(running) or count == max_new_tokens:
-            return
-        session.step(found.tokens[done - 1], running)
-
-
-def on_cpu(session: Session) -> bool:
-    """Whether the session's rows are kept and read there."""
-    return next(iter(session.state.last.devices())).platform == "cpu"
+    session.state = found.state
+    done = int(found.done)
+    tokens, scores = np.asarray(found.tokens)[:done].tolist(), np.asarray(found.log_probabilities)[:done].tolist()
+    return tokens, scores, found.seen
 
 
 def _chosen(tokens: list[int], scores: list[float], running: list[bool]) -> Chosen:
@@ -158,11 +133,3 @@ def choose_after(
 ) -> tuple[jax.Array, jax.Array]:
     """A token a row from its last (B, D) hidden state, and its log-probability, as `choose` gives them."""
     return choose(weights.logits(last, config), seen, count, knobs, filters)
-
-
-_either = jax.jit(jnp.where)
-
-
-def _on_device(seen: Array | None) -> jax.Array | None:
-    """A copy, which what the host changes meanwhile does not reach."""
-    return None if seen is None else jnp.array(seen)

@@ -70,16 +70,22 @@ class Odds:
         """The probability that a guess is right after right ones."""
         return self._right / self._made
 
+    @property
+    def rest(self) -> int:
+        """Tokens without guesses until they are tried again, while they do not pay."""
+        return self.pause - self._resting
+
     def note(self, made: int, right: int) -> None:
         """Note a pass with so many guesses, of which the first ones were right."""
         if made:
             self._right = _FORGET * self._right + right
             self._made = _FORGET * self._made + right + (right < made)
         else:
-            self._rest()
+            self.note_unguessed(1)
 
-    def _rest(self) -> None:
-        self._resting += 1
+    def note_unguessed(self, tokens: int) -> None:
+        """Note tokens that were chosen without guesses."""
+        self._resting += tokens
         if self._resting >= self.pause:
             self._resting, self.pause = 0, min(2 * self.pause, self.longest_pause)
             self._right, self._made = 0.75, 1.0  # hopeful, and soon convinced

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gemwright.inference.generate import Chosen, choose_after, decode, on_cpu
+from gemwright.inference.bursts import Pace
+from gemwright.inference.generate import Chosen, choose_after, decode, go_on
 from gemwright.inference.guessing import Odds, Passes, plan
 from gemwright.inference.memory import MemoryShort
 from gemwright.inference.rows import choose_next
@@ -138,12 +139,17 @@ def decode_with_guesses(
 ) -> Iterator[Chosen]:
     """What `decode` yields; a single row is helped, where that pays, by `PromptLookup` and then by drafts.
 
-    Without drafts only on a CPU: elsewhere tokens are chosen in bursts, which do not ask the host.
+    Without drafts only on a CPU: elsewhere a program that is started for each guess costs more than it brings.
     """
-    if session.rows > 1 or not session.takes_guesses or not (drafter or on_cpu(session)):
+    if session.rows > 1 or not session.takes_guesses or not (drafter or _on_cpu(session)):
         return decode(session, max_new_tokens, sampling, stop_ids)
     proposer = FirstOf(PromptLookup(), drafter.draft()) if drafter else PromptLookup()
     return decode_speculatively(session, proposer, max_new_tokens, sampling, stop_ids)
+
+
+def _on_cpu(session: Session) -> bool:
+    """Whether the session's rows are kept and read there."""
+    return next(iter(session.state.last.devices())).platform == "cpu"
 
 
 def decode_speculatively(
@@ -190,6 +196,7 @@ class _Run:
         self._session, self._proposer, self._passes = session, proposer, passes
         self._sampling, self._stop_ids = sampling, stop_ids
         self._odds = Odds()
+        self._pace = Pace(self._passes.clock)
         (seed,) = sampling.seeds(1)
         self._knobs = {length: knobs_of([sampling] * length, [seed] * length) for length in self._passes.lengths}
         self._seen = session.seen()
@@ -204,25 +211,48 @@ class _Run:
 
     def next(self, pending: int, count: int, most: int) -> list[tuple[int, float]]:
         """Read the token chosen last and guesses; returns those that are right and the token after them."""
-        begin = self._passes.clock()
-        guesses = self._guess(pending, count, most)
+        begin, planned = self._passes.clock(), self._plan(most)
+        guesses = self._guess(pending, count, planned)
+        if not guesses:  # where guesses rest, none is missed
+            return self._go_on(pending, count, 1 if planned else min(self._odds.rest, most + 1))
         new = self._check(pending, guesses, count)
-        self._passes.record(1 + MOST_GUESSES if guesses else 1, self._passes.clock() - begin)
+        self._passes.record(1 + MOST_GUESSES, self._passes.clock() - begin)
         self._odds.note(len(guesses), len(new) - 1)
         return new
 
+    def _go_on(self, pending: int, count: int, most: int) -> list[tuple[int, float]]:
+        """The tokens of a burst, without guesses."""
+        session, begin = self._session, self._passes.clock()
+        tokens, scores, _ = go_on(
+            session, [pending], [True], self._seen_now(), count, self._pace.steps(most), self._stop_ids, self._knobs[1],
+            self._sampling.filters,
+        )  # fmt: skip
+        seconds, chosen = self._passes.clock() - begin, [token for (token,) in tokens]
+        self._pace.note(len(chosen), seconds)
+        self._passes.record(1, seconds / len(chosen))
+        self._odds.note_unguessed(len(chosen))
+        self._note([pending, *chosen[:-1]])
+        return [(token, score) for token, (score,) in zip(chosen, scores, strict=True)]
+
+    def _note(self, read: list[int]) -> None:
+        self._session.tokens[0].extend(read)
+        self._seen[0, read] = True
+
+    def _plan(self, most: int) -> int:
+        """How many guesses pay."""
+        most = min(MOST_GUESSES, most, self._session.config.max_positions - len(self._session.tokens[0]) - 1)
+        return plan(self._passes, [self._odds.share], [most])[0]
+
     def _guess(self, pending: int, count: int, most: int) -> list[int]:
         """A stop token is handed out without being read, so it is never a guess, nor a picture; nor is what follows."""
-        (row,) = self._session.tokens
-        most = min(MOST_GUESSES, most, self._session.config.max_positions - len(row) - 1)
-        (most,) = plan(self._passes, [self._odds.share], [most])
-        guesses = self._proposer.propose([*row, pending], most, count, self._sampling) if most > 0 else []
+        text = [*self._session.tokens[0], pending]
+        guesses = self._proposer.propose(text, most, count, self._sampling) if most > 0 else []
         return list(takewhile(lambda token: token >= 0 and token not in self._stop_ids, guesses[:most]))
 
     def _check(self, pending: int, guesses: list[int], count: int) -> list[tuple[int, float]]:
         session, (row,) = self._session, self._session.tokens
         session.reserve(len(row) + 1 + len(guesses))
-        read, length = [pending, *guesses], 1 + MOST_GUESSES if guesses else 1
+        read, length = [pending, *guesses], 1 + MOST_GUESSES
         ids, positions = padded([read], [len(row)], length)
         caches, hidden, tokens, scores = choose_next(
             session.weights, session.state.caches, None, ids, positions, self._seen_now(),
@@ -230,9 +260,8 @@ class _Run:
             self._sampling.filters,
         )  # fmt: skip
         new = right_ones(guesses, np.asarray(tokens).tolist(), np.asarray(scores).tolist())
-        session.state = Sequences(caches, hidden if length == 1 else _row_of(hidden, np.int32(len(new) - 1)))
-        row.extend(read[: len(new)])
-        self._seen[0, read[: len(new)]] = True
+        session.state = Sequences(caches, _row_of(hidden, np.int32(len(new) - 1)))
+        self._note(read[: len(new)])
         return new
 
     def _seen_now(self) -> jax.Array | None:
