@@ -1,6 +1,5 @@
 """Processes that are killed, and processes that share a run."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from gemwright.checkpoints.load import load_checkpoint
 from gemwright.core.module import named_leaves
 from gemwright.training.loop import train
 from gemwright.training.report import read_losses
+from tests.processes import with_devices
 from tests.training import tiny_recipe
 
 STEPS = 24
@@ -21,9 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def begun(out: Path, *options: str, devices: int = 2) -> subprocess.Popen[str]:
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     command = [*COMMAND, f"--out={out}", *options]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | flags, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=with_devices(devices), stderr=subprocess.PIPE, text=True)
 
 
 def lines(path: Path) -> int:

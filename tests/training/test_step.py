@@ -1,6 +1,5 @@
 """One sharded step: the same on every mesh, and for every way of computing it."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +21,7 @@ from gemwright.training.optimizer import make_optimizer
 from gemwright.training.run import Compute
 from gemwright.training.step import fresh_state, make_steps, state_shardings, token_losses
 from gemwright.tuning.lora import Plan, adapt, is_change
+from tests.processes import with_devices
 from tests.tolerances import AFTER_STEPS, BFLOAT16, SAME
 from tests.training.steps_on_meshes import CASES, SIZES, batches, run_of, trained
 
@@ -32,9 +32,8 @@ on_one_device = cache(lambda model: trained(run_of(model), ONE))
 @pytest.fixture(scope="module")
 def on_eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("meshes") / "found.npz"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-m", "tests.training.steps_on_meshes", str(out)]
-    subprocess.run(command, check=True, env=os.environ | flags, timeout=300)
+    subprocess.run(command, check=True, env=with_devices(8), timeout=300)
     return np.load(out)
 
 

@@ -15,6 +15,7 @@ import pytest
 from gemwright.training.loop import train
 from gemwright.training.report import read_losses
 from gemwright.training.supervisor import Held, common_step
+from tests.processes import with_devices
 from tests.tolerances import SAME
 from tests.training import tiny_recipe
 from tests.training.test_kill import ROOT, begun, lines
@@ -34,7 +35,7 @@ def supervised(out: Path) -> subprocess.Popen[str]:
         f"--out={out}",
     ]
     sets = (f"steps={STEPS}", "seconds=0.05", "save_every=1000", f"guard.memory_every={MEMORY_EVERY}", f"tell={out}")
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    environment = with_devices(1)
     command += ["--workers=2", f"--out={out}", *(f"--set={text}" for text in sets)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
