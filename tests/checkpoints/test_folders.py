@@ -1,12 +1,13 @@
 """A folder appears whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from gemwright.checkpoints import folders
 from gemwright.checkpoints.errors import CheckpointError
-from gemwright.checkpoints.folders import whole_folder
+from gemwright.checkpoints.folders import check_room, whole_file, whole_folder
 from gemwright.checkpoints.load import load_checkpoint
 from gemwright.checkpoints.save import save_checkpoint
 from tests.checkpoints.conftest import CONFIGS, assert_same, sharp_weights
@@ -84,6 +85,16 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("")
     with pytest.raises(CheckpointError, match="found a file"):
         save_checkpoint(tmp_path / "model", CONFIG, sharp_weights(CONFIG))
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="expected a file to write, found a device or a pipe"):
+        whole_file(pipe, overwrite=True).__enter__()
+
+
+def test_the_root_of_the_disk_has_room_too() -> None:
+    check_room(Path("/"), 1)
 
 
 def test_a_full_disk_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,9 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
         (["run", "clean.py", "--input", ".", "--out", "runs/a"], "runs/a: lies inside the input . and would be read"),
         (["filter", "--input", "none.jsonl", "--output", "o"], "no file to read"),
         (["filter", "--input", "in.jsonl", "--output", "in.jsonl"], "in.jsonl: is one of the inputs"),
-        (["filter", "--input", "in.jsonl", "--output", "."], "is a folder; name another file"),
+        (["filter", "--input", "in.jsonl", "--output", "."], "found a folder; choose another name"),
+        (["filter", "--input", "in.jsonl", "--output", "pipe"], "found a device or a pipe; choose another name"),
+        (["examples", "in.jsonl", "--output", "in.jsonl"], "in.jsonl: is one of the inputs"),
         (["filter", "--input", "nowhere://x", "--output", "o"], "nowhere://x: Protocol not known"),
         (["filter", "--input", "in.jsonl", "--output", "o", "--rules", "typo"], "'typo': no such rule; there are"),
         (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", "typo"], "'typo': no such kind of repeat"),
@@ -119,9 +122,12 @@ def test_mistakes_are_told_in_one_line(
     monkeypatch.chdir(rows.parent)
     Path("clean.py").write_text(RECIPE)
     Path("slip.py").write_text("import os\ndef recipe(:\n")
+    os.mkfifo("pipe")
+    before = rows.read_bytes()
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err
+    assert rows.read_bytes() == before
 
 
 def test_mixtures_are_ranked_from_what_proxies_reached(

@@ -75,9 +75,10 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[Path]:
     Raises:
       CheckpointError: if there is something and it may not be replaced.
     """
+    if path.exists() and not path.is_file():  # root would replace a device
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise CheckpointError(f"{path}: expected a file to write, found {found}; choose another name")
     path = path.resolve()  # through a link, so that the link stays one
-    if path.is_dir():
-        raise CheckpointError(f"{path}: expected a file to write, found a folder; choose another name")
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: is there already; choose another name or say to overwrite it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,8 @@ def lone_file(path: Path, suffix: str, but: str = "") -> Path | None:
 
 def check_room(path: Path, needed: int) -> None:
     """Raises CheckpointError if the disk has not so many bytes left for what shall be at `path`."""
-    existing = next(parent for parent in path.resolve().parents if parent.exists())
+    whole = path.resolve()
+    existing = next(parent for parent in (*whole.parents, whole) if parent.exists())  # "/" has no parents
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise CheckpointError(f"{path}: expected {needed / 1e9:.1f} GB of free space, found {free / 1e9:.1f} GB")

@@ -10,7 +10,7 @@ import typer
 
 from gemwright.cli.data_examples import examples, write_behaviours
 from gemwright.cli.data_mixtures import ablate, scaling
-from gemwright.cli.data_summary import Json, Output, show
+from gemwright.cli.data_summary import Json, Output, check_output, show
 
 if TYPE_CHECKING:  # the libraries behind these load slowly, and --help needs none of them
     from gemwright.data.pipeline.recipe import Recipe
@@ -183,8 +183,7 @@ def _one_step(
     from gemwright.data.reading.files import find_files
 
     recipe, files = Recipe(tuple(inputs), tuple(steps), text_field=field), find_files(inputs)
-    if output.is_dir() or str(output.resolve()) in (str(Path(file).resolve()) for file in files):
-        raise ValueError(f"{output}: is {'a folder' if output.is_dir() else 'one of the inputs'}; name another file")
+    check_output(output, files)
     folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(files)[:12]}")
     finished = run_recipe(recipe, folder, workers=workers)
     export_rows(finished.shards, output)

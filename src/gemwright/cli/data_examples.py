@@ -1,13 +1,14 @@
 """`gemwright data examples` and `behaviours`: rows to tune on, filtered and generated."""
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gemwright.cli.data_summary import Json, Output, show
+from gemwright.cli.data_summary import Json, Output, check_output, show
 
 
 class RepeatsName(StrEnum):
@@ -34,13 +35,14 @@ def examples(
     """Drop examples and pairs with personal data, unsafe answers, a wrong self or repeats."""
     from collections import Counter
 
-    from gemwright.data.example_filters import Wanted, filter_rows
+    from gemwright.data.example_filters import Wanted, filter_rows, line_of
     from gemwright.data.examples import write_faults
     from gemwright.data.personal.redact import Personal
-    from gemwright.data.rows import read_rows
+    from gemwright.data.rows import data_files, read_rows
     from gemwright.data.rules.blocked import BlockList, SelfIdentification
     from gemwright.data.rules.learned import Learned
 
+    check_output(output, data_files(data))
     words = tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))) if block else ()
     answers = [
         SelfIdentification(tuple(name.lower() for name in own_name or [])),
@@ -49,9 +51,7 @@ def examples(
     ]
     everywhere = [Personal("drop", "drop")] if personal else []
     kept, gone = filter_rows(list(read_rows(data)), Wanted(everywhere, answers, repeats.value))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row.value, ensure_ascii=False) + "\n" for row in kept)
+    _write(output, map(line_of, kept))
     write_faults(gone, output.with_name(output.name + ".quarantine.jsonl"))
     reasons = Counter(fault.reason for fault in gone)
     dropped = dict(reasons.most_common())
@@ -76,7 +76,18 @@ def write_behaviours(
         raise ValueError(f"--kinds: expected some of {', '.join(get_args(Kind))}, found {kinds!r}")
     chosen: Any = named
     rows = islice(behaviours(chosen, seed), count)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row.as_pair() if pairs else row.as_example()) + "\n" for row in rows)
+    _write(output, (json.dumps(row.as_pair() if pairs else row.as_example()) + "\n" for row in rows))
     typer.echo(f"{output}: {count} rows of {', '.join(named)}")
+
+
+def _write(output: Path, lines: Iterable[str]) -> None:
+    """Whole or not at all; compressed if the name ends in .gz or .zst."""
+    from gemwright.data.pipeline.export import open_lines
+    from gemwright.data.pipeline.shards import write_whole
+
+    def write(partial: Path) -> None:
+        with open_lines(partial, output.suffix) as file:
+            for line in lines:
+                file.write(line.encode())
+
+    write_whole(output, write)

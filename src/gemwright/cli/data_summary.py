@@ -1,6 +1,7 @@
 """What the verbs of `gemwright data` share: options, and the summary at the end."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,15 @@ import typer
 
 Output = Annotated[Path, typer.Option("--output", help="JSON lines to write; .gz and .zst are compressed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+
+
+def check_output(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Raises ValueError, before any work, where what is written would replace an input, a folder or a device."""
+    from gemwright.data.pipeline.shards import check_file
+
+    check_file(output)
+    if output.resolve() in (Path(file).resolve() for file in inputs):
+        raise ValueError(f"{output}: is one of the inputs; name another file")
 
 
 def show(summary: dict[str, Any], as_json: bool) -> None:

@@ -4,6 +4,7 @@ A row goes or stays whole, as it stands. Answers are judged by the rules of docu
 prompts too.
 """
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ def filter_rows(rows: Sequence[Row], wanted: Wanted) -> tuple[list[Row], list[Fa
     texts: list[tuple[str, str]] = []
     for row in rows:
         try:
-            texts.append(_texts(row))
+            found = _texts(row)
+            line_of(row)
+            texts.append(found)
             kept.append(row)
         except ValueError as error:
             gone.append(Fault(row, str(error)))
@@ -54,6 +57,26 @@ def filter_rows(rows: Sequence[Row], wanted: Wanted) -> tuple[list[Row], list[Fa
         kept, _, more = _judged(kept, texts, _repeated(["\n".join(both) for both in texts], wanted.repeats))
         gone += more
     return kept, gone
+
+
+def line_of(row: Row) -> str:
+    """The row as a line of JSON lines; dates and the like, of Parquet files, as text.
+
+    Raises:
+      ExamplesError: if it holds what a file of UTF-8 text cannot.
+    """
+    try:
+        line = json.dumps(row.value, ensure_ascii=False, default=_as_text) + "\n"
+        line.encode()
+    except UnicodeEncodeError:
+        raise ExamplesError("half a surrogate pair is no character; mend the escape \\u in it") from None
+    return line
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise ExamplesError("bytes have no form in JSON lines; leave their column out")
+    return str(value)
 
 
 def _judged(

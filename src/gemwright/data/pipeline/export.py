@@ -15,7 +15,7 @@ def export_rows(shards: Iterable[Path], path: Path) -> int:
 
     def write(partial: Path) -> None:
         nonlocal count
-        with _open(partial, path.suffix) as file:
+        with open_lines(partial, path.suffix) as file:
             for shard in shards:
                 for document in read_shard(shard):
                     file.write((json.dumps(row_of(document), ensure_ascii=False) + "\n").encode())
@@ -31,7 +31,8 @@ def row_of(document: Document) -> dict[str, Any]:
     return {**own, **document.more}
 
 
-def _open(path: Path, suffix: str) -> Any:
+def open_lines(path: Path, suffix: str) -> Any:
+    """A file to write bytes of lines into, compressed if the suffix is .gz or .zst."""
     if suffix == ".gz":
         import gzip
 

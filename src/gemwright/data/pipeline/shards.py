@@ -15,7 +15,13 @@ _ROWS = 256  # documents written and read at a time
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place at once, on the disk for good."""
+    """Let `write` fill a file beside `path`, then put it in place at once, on the disk for good.
+
+    Raises:
+      ValueError: as `check_file` does.
+    """
+    check_file(path)
+    path = path.resolve()  # through a link, so that the link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(path)
     try:
@@ -23,6 +29,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_file(path: Path) -> None:
+    """Raises ValueError if no file can take this name: a folder has it, or a device, which root would replace."""
+    if path.exists() and not path.is_file():
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ValueError(f"{path}: expected the name of a file to write, found {found}; choose another name")
 
 
 def put_in_place(partial: Path, path: Path) -> None:
