@@ -132,6 +132,11 @@ def test_a_plan_without_rank_is_refused() -> None:
         Plan(rank=0)
 
 
+def test_a_rank_beyond_the_matrices_is_refused_before_memory_is_taken() -> None:
+    with pytest.raises(ValueError, match="rank 99999999: expected at most 40, the longest side of the matrices"):
+        adapt(CONFIG, base(), Plan(rank=99_999_999, targets=("*.mlp.*",)))
+
+
 def test_changes_are_sharded_as_their_weights() -> None:
     specs = named_leaves(adapted_specs(replace(CONFIG, num_heads=4, mlp_dim=48), replace(PLAN, dora=True)))
     named = {name: sharding_of(spec, POD).spec for name, spec in specs.items()}

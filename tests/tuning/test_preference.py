@@ -252,6 +252,27 @@ def test_bad_rows_are_named_before_training_or_left_out(tiny_folder: Path, simpl
         dpo(tiny_folder, path, tmp_path / "out", "ipo", settings=PairSettings(held_out=0))
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"beta": -0.1}, "beta: expected more than 0, found -0.1"),
+        ({"beta": float("nan")}, "beta: expected more than 0, found nan"),
+        ({"smoothing": 0.7}, "smoothing: expected 0 to less than 0.5, found 0.7"),
+    ],
+)
+def test_what_would_teach_the_rejected_answers_is_refused(
+    options: dict[str, Any], reason: str, tiny_folder: Path, simple: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        dpo(tiny_folder, simple, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize("options", [{"length": 0}, {"batch_tokens": -5}, {"rate": float("inf")}, {"seed": -1}])
+def test_settings_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}: expected .* found"):
+        PairSettings(**options)
+
+
 def test_a_loss_that_is_no_number_names_its_rows(tiny_folder: Path, simple: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"step \d+: the loss is .*keeps the last good state.*pairs.jsonl, row \d+"):
         dpo(

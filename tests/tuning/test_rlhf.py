@@ -1,6 +1,7 @@
 """Reinforcement learning on a tiny model: it raises a reward, goes on where it was, and ends as it says."""
 
 import json
+import math
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -246,6 +247,20 @@ def test_the_first_gradient_makes_the_better_answer_likelier(loss: policy.Loss) 
     assert better[0] - better[1] + better[3] - better[2] > 0
     if loss == "grpo":
         np.testing.assert_allclose(learned.advantages, group_advantages(jnp.asarray(rewards, jnp.float32)).reshape(-1))
+
+
+@pytest.mark.parametrize("name", ["beta", "kl", "difference"])
+def test_a_bound_that_is_no_number_is_refused(name: str) -> None:
+    given: dict[str, Any] = {name: math.nan}
+    with pytest.raises(ValueError, match=r"found .*nan"):
+        Watched(**given)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", math.nan), ("unended", math.nan), ("seed", -1)])
+def test_a_setting_of_the_answers_that_means_nothing_is_refused(name: str, value: float) -> None:
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=r"expected .* found"):
+        How(**given)
 
 
 def test_beta_follows_the_target() -> None:

@@ -179,6 +179,11 @@ def test_bad_rows_are_refused_or_written_beside(tiny_folder: Path, data: Path, t
         ({"lora": 2, "bits": 3}, "bits: expected 4 or 8, found 3"),
         ({"epochs": 0}, "expected epochs and likeliest of 1 or more"),
         ({"rate": -1.0}, "a positive rate"),
+        ({"rate": float("nan")}, "a positive rate, found nan"),
+        ({"held_out": float("nan")}, "held_out: expected 0 to less than 1, found nan"),
+        ({"lengths": (0,)}, "length: expected rows of 1 token or more, found 0"),
+        ({"batch_tokens": 0}, "batch_tokens: expected 1 or more, found 0"),
+        ({"seed": -1}, "seed: expected 0 or more, found -1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], reason: str) -> None:

@@ -59,10 +59,12 @@ class How:
                 "expected steps, prompts, max_new_tokens, passes and slots of 1 or more, samples of 2 or more, a "
                 f"positive rate and a clip between 0 and 1; found {self}"
             )
+        if self.seed < 0 or not math.isfinite(self.unended):
+            raise ValueError(f"expected a seed of 0 or more and a finite unended, found {self.seed} and {self.unended}")
 
     @property
     def _has_a_rate(self) -> bool:
-        return self.rate is None or self.rate > 0
+        return self.rate is None or 0 < self.rate < math.inf
 
 
 @dataclass(frozen=True)

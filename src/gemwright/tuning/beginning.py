@@ -1,5 +1,6 @@
 """What all tuning begins with and ends in: a model, what of it is trained, and the folder of the result."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,24 @@ class Change:
     def is_trained(self) -> Callable[[str], bool] | None:
         """By the name of a leaf; None for all."""
         return is_change if self.lora else None
+
+
+def check_learning(
+    *, held_out: float, rate: float | None, seed: int, save_every: int, batch_tokens: int | None, lengths: Sequence[int]
+) -> None:
+    """Raises ValueError if one of the settings that all learning from examples has means nothing."""
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out: expected 0 to less than 1, found {held_out}")
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"rate: expected a positive rate, found {rate}")
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, found {seed}")
+    if save_every < 1:
+        raise ValueError(f"save_every: expected steps of 1 or more, found {save_every}")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ValueError(f"batch_tokens: expected 1 or more, found {batch_tokens}")
+    if any(length < 1 for length in lengths):
+        raise ValueError(f"length: expected rows of 1 token or more, found {', '.join(map(str, lengths))}")
 
 
 def read_base(model: str | Path, revision: str | None = None) -> Checkpoint:

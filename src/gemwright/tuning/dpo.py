@@ -4,6 +4,7 @@ What the model before says of the pairs is computed once, and kept in OUT.run.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -95,13 +96,17 @@ def dpo(
       pairs: a file or a folder of rows, as `data/pairs.py` says.
       out: folder to write: a model, or an adapter where `settings.change` has a rank.
       loss: KTO learns the two sides of each pair as a good and a bad answer.
-      beta: how strongly the model before holds.
-      smoothing: for DPO, the assumed share of pairs that are the wrong way round.
+      beta: how strongly the model before holds, more than 0.
+      smoothing: for DPO, the assumed share of pairs that are the wrong way round, under a half.
 
     Raises:
       ValueError: if something does not fit, names file and row; or if a loss is no number, the last good state stays.
       Interrupted: at the first Ctrl-C or SIGTERM, when the state is saved.
     """
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta: expected more than 0, found {beta}; below it the rejected answers would be learned")
+    if not 0 <= smoothing < 0.5:
+        raise ValueError(f"smoothing: expected 0 to less than 0.5, found {smoothing}: a share of pairs, the lesser one")
     folder, begun = Path(out), time.perf_counter()
     change = settings.change
     check_target(folder, overwrite, CONFIG_FILE if change.lora else "config.json")

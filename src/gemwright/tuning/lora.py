@@ -1,7 +1,8 @@
 """LoRA, QLoRA and DoRA: a model adapted by replacing weights by name, and what becomes of it."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -70,17 +71,28 @@ def adapt(config: Config, weights: Decoder, plan: Plan, seed: int = 0) -> Decode
     """
     specs = specs_of(config)
     _check_targets(plan, named_leaves(specs))
-    chosen = [name for name, spec in named_leaves(specs).items() if plan.chooses(name, spec)]
+    chosen = {name: spec for name, spec in named_leaves(specs).items() if plan.chooses(name, spec)}
     if not chosen:
         matrices = [name for name, spec in named_leaves(specs).items() if spec.is_matrix]
         raise ValueError(
             f"targets {list(plan.targets)}: expected to match a matrix, such as {matrices[:4]}, found none"
         )
+    _check_rank(plan, chosen.values())
 
     def replaced(name: str, spec: Spec, weight: Any) -> Any:
         return _beginning(name, spec, weight, plan, seed) if plan.chooses(name, spec) else weight
 
     return map_specs(replaced, specs, weights)
+
+
+def _check_rank(plan: Plan, specs: Iterable[Spec]) -> None:
+    rank = max(plan.rank, *plan.ranks.values(), 0)
+    widest = max(max(spec.fan_in, math.prod(spec.shape) // spec.fan_in) for spec in specs)
+    if rank > widest:
+        raise ValueError(
+            f"rank {rank}: expected at most {widest}, the longest side of the matrices it changes; a larger one can do "
+            "no more and only takes memory"
+        )
 
 
 def _check_targets(plan: Plan, specs: Mapping[str, Spec]) -> None:

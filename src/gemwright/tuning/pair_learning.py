@@ -19,7 +19,7 @@ from gemwright.data.pairs import Pair, pair_of
 from gemwright.data.rows import Row
 from gemwright.training.loop import Interrupted
 from gemwright.training.store import Store
-from gemwright.tuning.beginning import Change
+from gemwright.tuning.beginning import Change, check_learning
 from gemwright.tuning.learner import Learner
 from gemwright.tuning.step_log import StepLog
 
@@ -49,12 +49,16 @@ class PairSettings:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        positive = self.rate is None or self.rate > 0
-        if min(self.epochs, self.save_every) < 1 or not 0 <= self.held_out < 1 or not positive:
-            raise ValueError(
-                "expected epochs and save_every of 1 or more, held_out from 0 to less than 1, a positive rate; found "
-                f"{self.epochs}, {self.save_every}, {self.held_out} and {self.rate}"
-            )
+        if self.epochs < 1:
+            raise ValueError(f"expected epochs of 1 or more, found {self.epochs}")
+        check_learning(
+            held_out=self.held_out,
+            rate=self.rate,
+            seed=self.seed,
+            save_every=self.save_every,
+            batch_tokens=self.batch_tokens,
+            lengths=() if self.length is None else (self.length,),
+        )
 
 
 def read_pairs(

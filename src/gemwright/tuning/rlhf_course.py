@@ -1,6 +1,7 @@
 """The course of a run of reinforcement learning: steps, looks of the rater, saved states, and what must end it."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -53,13 +54,17 @@ class Watched:
     save_every: int = 20
 
     def __post_init__(self) -> None:
-        if self.faults not in ("skip", "stop") or not 0 < self.held_out < 1 or self.beta < 0:
+        if self.faults not in ("skip", "stop") or not 0 < self.held_out < 1 or not 0 <= self.beta < math.inf:
             raise ValueError(
                 "expected faults of skip or stop, held_out between 0 and 1, a beta of 0 or more; found "
                 f"{self.faults}, {self.held_out} and {self.beta}"
             )
-        if min(self.save_every, self.every + 1) < 1 or (self.kl is not None and self.kl <= 0) or self.difference <= 0:
-            raise ValueError("expected save_every of 1 or more, every of 0 or more, a positive kl and difference")
+        positive = (self.kl is None or self.kl > 0) and self.difference > 0  # as nan is not
+        if min(self.save_every, self.every + 1) < 1 or not positive:
+            raise ValueError(
+                "expected save_every of 1 or more, every of 0 or more, a positive kl and difference; found "
+                f"{self.save_every}, {self.every}, {self.kl} and {self.difference}"
+            )
 
 
 @dataclass

@@ -32,7 +32,7 @@ from gemwright.training.distil import Taught, online
 from gemwright.training.loop import Diverged, train
 from gemwright.training.run import Compute, Guard, Optimizer, Run, Stage
 from gemwright.training.stopping import asked_to_stop
-from gemwright.tuning.beginning import Change, begin, default_rate, read_base, save_tuned
+from gemwright.tuning.beginning import Change, begin, check_learning, default_rate, read_base, save_tuned
 from gemwright.tuning.lora import LINEAR, is_change
 from gemwright.tuning.measured_loss import mean_loss
 
@@ -75,15 +75,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         _ = self.change
-        if (
-            min(self.epochs, self.likeliest) < 1
-            or not 0 <= self.held_out < 1
-            or (self.rate is not None and self.rate <= 0)
-        ):
-            raise ValueError(
-                "expected epochs and likeliest of 1 or more, held_out from 0 to less than 1, a positive rate; "
-                f"found {self.epochs}, {self.likeliest}, {self.held_out} and {self.rate}"
-            )
+        if min(self.epochs, self.likeliest) < 1:
+            raise ValueError(f"expected epochs and likeliest of 1 or more, found {self.epochs} and {self.likeliest}")
+        check_learning(
+            held_out=self.held_out,
+            rate=self.rate,
+            seed=self.seed,
+            save_every=self.save_every,
+            batch_tokens=self.batch_tokens,
+            lengths=self.lengths,
+        )
 
     @property
     def change(self) -> Change:
