@@ -156,5 +156,10 @@ def test_small_runs_suggest_a_size_for_a_budget(run: Run, tmp_path: Path) -> Non
     assert 2e8 < json.loads(done.out)["best"]["parameters"] < 8e8
     assert (tmp_path / "law.png").stat().st_size > 5000
     assert "tokens" in run("data", "scaling", path, "--compute", "1e20").out
-    path.write_text("{}")
-    assert "line 1: expected a row with parameters" in run("data", "scaling", path, "--compute", "1").err
+    for compute in ("0", "-5", "nan", "inf"):
+        assert f"compute: expected operations above 0, such as 1e20, found {float(compute)}" in (
+            run("data", "scaling", path, "--compute", compute).err
+        )
+    for bad in (b"{}", b"\xff\xfe", b"[1]", b"[" * 100_000):
+        path.write_bytes(bad)
+        assert "line 1: expected a row with parameters" in run("data", "scaling", path, "--compute", "1").err

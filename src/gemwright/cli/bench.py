@@ -1,6 +1,5 @@
 """`gemwright bench`: how fast a model is here, beside what the machine can do."""
 
-import json
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 
 
 def bench(
@@ -41,7 +40,7 @@ def bench(
         else:
             report = measure(model, bits, plan, say)
     if as_json:
-        print(json.dumps(report.to_json()))
+        print(strict_json.dumps(report.to_json()))
         return
     table = Table(
         "", "here", "share of the limit", title=f"{shape or model or 'default model'}, {report.threads} threads"

@@ -1,11 +1,11 @@
 """`gemwright data ablate` and `scaling`: what small models say about mixtures and sizes."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gemwright.cli import strict_json
 from gemwright.cli.data_summary import Json
 
 
@@ -22,7 +22,7 @@ def ablate(
 
     ranking = rank(read_ablation(recipe), out, lambda text: typer.echo(text, err=True))
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in ranking], indent=2))
+        typer.echo(strict_json.dumps([asdict(one) for one in ranking], indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -53,7 +53,7 @@ def scaling(
     if plot is not None:
         law_of.plot(plot, found, law, compute)
     if as_json:
-        typer.echo(json.dumps({"law": vars(law), "best": vars(best)}, indent=2))
+        typer.echo(strict_json.dumps({"law": vars(law), "best": vars(best)}, indent=2))
         return
     powers = f"{law.a_scale:.4g}/N^{law.a:.3f} + {law.b_scale:.4g}/D^{law.b:.3f}"
     typer.echo(f"loss = {law.floor:.3f} + {powers}; its own runs within {law.error:.2%}")

@@ -1,6 +1,5 @@
 """`gemwright dpo`: a model learns from pairs of answers, without a reward model."""
 
-import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 from gemwright.cli import pairs_options as of
 from gemwright.cli.interruptible import interruptible
 
@@ -61,7 +60,7 @@ def dpo(
             eval_data=eval_file, skip_bad=skip_bad, overwrite=overwrite, revision=revision, settings=settings,
         )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(done), indent=2, default=str))
+        print(strict_json.dumps(asdict(done), indent=2))
         return
     if done.skipped:
         print(f"{done.skipped} rows were left out: {out.with_name(out.name + '.bad.jsonl')}")

@@ -1,13 +1,12 @@
 """`gemwright quantize`: a model with weights of 4 or 8 bits, packed for the CPU, and what that costs."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 
 if TYPE_CHECKING:  # loads slowly, and --help does not need it
     from gemwright.checkpoints.load import Checkpoint
@@ -45,7 +44,7 @@ def quantize(
     found, measured = _quantise(loaded, bits, bits_per_weight, calibration_rows, measured_rows)
     read = str(text) if text else _python()
     if as_json:
-        print(json.dumps({"text": read, **found.to_json(), "measured": measured and measured.to_json()}))
+        print(strict_json.dumps({"text": read, **found.to_json(), "measured": measured and measured.to_json()}))
     else:
         _show(found, measured, read)
     if not force:

@@ -1,6 +1,5 @@
 """`gemwright recipe`: a whole chain of stages, each of which must gain."""
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 
 if TYPE_CHECKING:  # loads slowly, and --help does not need it
     from gemwright.gemma_mini.course import Done
@@ -40,7 +39,7 @@ def recipe(
         print(f"{str(error) or 'stopped'}; the same command goes on", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"passed": not failed(done), "stages": [_told(one) for one in done]}, indent=2))
+        print(strict_json.dumps({"passed": not failed(done), "stages": [_told(one) for one in done]}, indent=2))
     else:
         print(f"{verdict(done, len(done))}; {folder / REPORT} tells how")
     raise typer.Exit(1 if failed(done) else 0)

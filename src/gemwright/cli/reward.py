@@ -1,13 +1,12 @@
 """`gemwright reward`: a reward model from pairs of answers."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 from gemwright.cli import pairs_options as of
 from gemwright.cli.interruptible import interruptible
 
@@ -50,7 +49,7 @@ def reward(
             skip_bad=skip_bad, overwrite=overwrite, revision=revision, settings=settings,
         )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(done), indent=2, default=str))
+        print(strict_json.dumps(asdict(done), indent=2))
         return
     if done.skipped:
         print(f"{done.skipped} rows were left out: {out.with_name(out.name + '.bad.jsonl')}")

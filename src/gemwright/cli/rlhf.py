@@ -1,6 +1,5 @@
 """`gemwright rlhf`: a policy learns from what its answers are worth."""
 
-import json
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemwright.cli import options
+from gemwright.cli import options, strict_json
 from gemwright.cli import pairs_options as of
 from gemwright.cli.interruptible import interruptible
 
@@ -95,7 +94,7 @@ def rlhf(
             revision=revision, change=Change(lora, dora, bits, tuple(targets or LINEAR)), how=how, watched=watched,
             say=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
-    print(json.dumps(asdict(done), indent=2, default=str)) if as_json else _tell(done)
+    print(strict_json.dumps(asdict(done), indent=2)) if as_json else _tell(done)
 
 
 def _tell(done: "Reinforced") -> None:

@@ -6,6 +6,7 @@ The fit makes the Huber distance of the logarithms small, from several starting 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -48,7 +49,13 @@ class Law:
         return self.floor + self.a_scale / parameters**self.a + self.b_scale / tokens**self.b
 
     def best(self, compute: float) -> Run:
-        """The size and tokens of the lowest loss for so many floating-point operations (6 N D)."""
+        """The size and tokens of the lowest loss for so many floating-point operations (6 N D).
+
+        Raises:
+          ValueError: if that is no positive number.
+        """
+        if not 0 < compute < math.inf:
+            raise ValueError(f"compute: expected operations above 0, such as 1e20, found {compute}")
         ratio = (self.a * self.a_scale / (self.b * self.b_scale)) ** (1 / (self.a + self.b))
         parameters = ratio * (compute / _FLOPS) ** (self.b / (self.a + self.b))
         tokens = compute / _FLOPS / parameters
@@ -112,11 +119,11 @@ def read_runs(path: Path) -> list[Run]:
       ValueError: if a line is something else; names it.
     """
     runs: list[Run] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             runs.append(Run(float(row["parameters"]), float(row["tokens"]), float(row["loss"])))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             what = "a row with parameters, tokens and loss"
             raise ValueError(f"{path}, line {number}: expected {what}: {error!r}") from None
     return runs
