@@ -6,6 +6,7 @@ import pytest
 import zstandard
 
 from gemwright.data.documents import Document, read_folder, read_json_lines, split_of, standard_library
+from gemwright.data.rows import read_rows
 
 ROWS = [{"id": f"d{n}", "source": "s", "text": f"text {n} 한국어", "split": "train"} for n in range(3)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
@@ -19,7 +20,35 @@ def test_rows_are_read_from_plain_and_compressed_files(tmp_path: Path) -> None:
     assert list(read_json_lines(tmp_path / "a.jsonl.zst")) == EXPECTED
 
 
-@pytest.mark.parametrize("wrong", ["{", "[]", '{"id": "x", "source": "s", "text": "t"}', "3", ""])
+def test_frames_of_zstandard_are_read_one_after_the_other(tmp_path: Path) -> None:
+    frames = [zstandard.ZstdCompressor().compress(line.encode()) for line in LINES.splitlines(keepends=True)]
+    (tmp_path / "a.jsonl.zst").write_bytes(b"".join(frames))
+    assert list(read_json_lines(tmp_path / "a.jsonl.zst")) == EXPECTED
+    assert [row.value for row in read_rows(tmp_path / "a.jsonl.zst")] == ROWS
+
+
+def test_a_compressed_file_that_is_cut_short_or_damaged_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    whole = zstandard.ZstdCompressor().compress((LINES * 9999).encode())
+    for broken, fault in ((whole[: len(whole) // 2], "truncated"), (b"no zstd", "damaged")):
+        path.write_bytes(broken)
+        for read in (read_json_lines, read_rows):
+            with pytest.raises(ValueError, match=rf"a\.jsonl\.zst: expected a whole .*file, found a {fault} one"):
+                list(read(path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "{",
+        "[]",
+        '{"id": "x", "source": "s", "text": "t"}',
+        "3",
+        "",
+        '{"id": "x", "source": "s", "text": 5, "split": "train"}',
+        "[" * 99_999,
+    ],
+)
 def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "a.jsonl").write_text(f"{LINES}{wrong}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 4: expected a row with id, source, text, split"):

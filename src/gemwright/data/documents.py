@@ -35,17 +35,28 @@ def read_json_lines(path: Path) -> Iterator[Document]:
     """Rows with `id`, `source`, `text` and `split`; `.zst` files are decompressed while reading.
 
     Raises:
-      ValueError: if a row is not JSON or lacks a field; names the file and the line.
+      ValueError: if a row is not JSON or lacks a field; names the file and the line. Or if the file is cut short.
     """
-    with _open_text(path) as lines:
+    from gemwright.data.reading.files import decompressed
+
+    with decompressed(path.open("rb"), path.name) as lines:
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-                yield Document(row["id"], row["source"], row["text"], row["split"])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: expected a row with id, source, text, split: {error!r}"
-                ) from None
+                document = _document(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if lines.fault:  # its last line is half of one
+                    break
+                expected = "a row with id, source, text, split"
+                raise ValueError(f"{path}, line {number}: expected {expected}: {error!r}") from None
+            yield document
+        if lines.fault:
+            raise ValueError(f"{path}: expected a whole file, found a {lines.fault} one; get the file again")
+
+
+def _document(row: Any) -> Document:
+    if not isinstance(row["text"], str):
+        raise TypeError(f"text is of the type {type(row['text']).__name__}")
+    return Document(row["id"], row["source"], row["text"], row["split"])
 
 
 def read_folder(folder: Path, one_in: int = 50) -> Iterator[Document]:
@@ -83,13 +94,3 @@ def _read_file(path: Path, name: str, source: str, one_in: int) -> Iterator[Docu
         return
     if text.strip():
         yield Document(f"{source}/{name}", source, text, split_of(name, one_in))
-
-
-def _open_text(path: Path):
-    if path.suffix != ".zst":
-        return path.open(encoding="utf-8")
-    import io
-
-    import zstandard  # an extra: only compressed corpora need it
-
-    return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")

@@ -4,7 +4,6 @@ Nothing is lost on the way: a row that cannot be read is handed on with the reas
 """
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -91,21 +90,15 @@ def _json_lines(file: Path) -> Iterator[Row]:
 
 
 def _compressed_lines(file: Path) -> Iterator[Row]:
-    import io
+    from gemwright.data.reading.files import decompressed
 
-    zstandard = _library("zstandard", file, "gemwright[train]")
-    with file.open("rb") as whole:
-        yield from _lines(file, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(whole)))
-
-
-def _zipped_lines(file: Path) -> Iterator[Row]:
-    import gzip
-
-    try:
-        with gzip.open(file) as lines:
-            yield from _lines(file, lines)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{file}: expected a whole gzip file, found a damaged one: {error}") from None
+    if file.suffix == ".zst":
+        _library("zstandard", file, "gemwright[train]")
+    with decompressed(file.open("rb"), file.name) as lines:
+        yield from _lines(file, lines)
+        if lines.fault:
+            kind = "gzip" if file.suffix == ".gz" else "zstd"
+            raise ValueError(f"{file}: expected a whole {kind} file, found a {lines.fault} one; get the file again")
 
 
 def _lines(file: Path, lines: Any) -> Iterator[Row]:
@@ -176,7 +169,7 @@ def _library(name: str, file: Path, extra: str) -> Any:
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".jsonl.zst": _compressed_lines,
-    ".jsonl.gz": _zipped_lines,
+    ".jsonl.gz": _compressed_lines,
     ".json": _json,
     ".parquet": _parquet,
     ".arrow": _arrow,

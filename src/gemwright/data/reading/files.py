@@ -105,7 +105,11 @@ def open_file(path: str) -> Stream:
     Raises:
       OSError: if the place cannot be reached; nothing is known of the file then.
     """
-    raw = open_raw(path)
+    return decompressed(open_raw(path), path)
+
+
+def decompressed(raw: BinaryIO, path: str) -> Stream:
+    """The bytes of a file that is open, as `open_file` gives them."""
     ending = next((end for end in COMPRESSED if path.lower().endswith(end)), None)
     return Stream(_Members(raw, _decoders(ending) if ending else None))
 
