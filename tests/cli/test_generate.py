@@ -3,9 +3,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 
+from gemwright.checkpoints.save import save_checkpoint
+from gemwright.core.module import map_specs
 from gemwright.model import DEFAULT_MODEL, Model
+from gemwright.models.family import specs_of
 
 Run = Callable[..., Any]
 
@@ -71,6 +75,18 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(
     assert done.err.startswith("error: ")
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--draft",)])
+def test_weights_that_are_no_numbers_do_not_pass_for_an_answer(
+    run: Run, tiny_folder: Path, tiny: Model, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    broken = map_specs(lambda name, spec, weight: weight * jnp.nan, specs_of(tiny.config), tiny.weights)
+    save_checkpoint(tmp_path / "broken", tiny.config, broken, tiny.tokenizer)
+    draft = (tiny_folder,) if "--draft" in options else ()
+    done = run("generate", tmp_path / "broken", "--prompt", "x", "--max-new-tokens", 4, *options, *draft)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: the logits are not numbers: check the weights, or use a wider dtype\n"
 
 
 def test_an_option_of_the_wrong_kind_is_refused(run: Run, tiny_folder: Path) -> None:

@@ -132,6 +132,10 @@ def test_tokens_come_as_often_as_their_shares_say(temperature: float) -> None:
     assert (np.abs(found - shares) < 5 * np.sqrt(shares * (1 - shares) / draws)).all()
 
 
+def test_the_highest_temperature_is_still_a_number_on_the_device() -> None:
+    assert np.isfinite(Sampling(1e300).knobs(1).temperature).all()
+
+
 def test_a_draw_depends_on_seed_and_step_not_on_the_row() -> None:
     logits = jnp.zeros((3, 500))
     pick = partial(chosen_by_us, logits, None, filters=Filters(sample=True))

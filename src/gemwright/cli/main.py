@@ -60,7 +60,7 @@ def main() -> None:
     """Run the command. What a user can mend is one line on standard error and exit code 1, never a traceback."""
     try:
         app()
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has what it wanted
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gemwright.core.lora import chosen_for, count_changes
 from gemwright.inference.batch import Batch
-from gemwright.inference.generate import choose_after
+from gemwright.inference.generate import NOT_NUMBERS, choose_after
 from gemwright.inference.guessing import Passes, plan
 from gemwright.inference.interleaved import Row
 from gemwright.inference.prompts import bound, check_pictures, read_part, whole_length
@@ -321,7 +321,7 @@ class Engine:
         """Whether the row goes on after this token."""
         assert slot.request is not None
         if math.isnan(token.log_probability):
-            self._fail([slot], ArithmeticError("the logits are not numbers: check the weights, or use a wider dtype"))
+            self._fail([slot], ArithmeticError(NOT_NUMBERS))
             return False
         slot.request.push(token)
         slot.wanted.append(token.id)

@@ -1,5 +1,6 @@
 """The decode loop: choose a token, hand it out, read it, until every row has stopped."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ from gemwright.models.family import Config, Decoder
 
 _STOPS = 8  # stop ids, of which a program takes a multiple
 
+NOT_NUMBERS = "the logits are not numbers: check the weights, or use a wider dtype"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -23,10 +26,18 @@ class Chosen:
     Attributes:
       tokens: one a row; None in rows that have stopped before.
       log_probabilities: of those tokens under the model, in nats.
+
+    Raises:
+      FloatingPointError: if one is no number: damaged weights choose nothing.
     """
 
     tokens: list[int | None]
     log_probabilities: list[float]
+
+    def __post_init__(self) -> None:
+        for token, score in zip(self.tokens, self.log_probabilities, strict=True):
+            if token is not None and math.isnan(score):
+                raise FloatingPointError(NOT_NUMBERS)
 
 
 def decode(

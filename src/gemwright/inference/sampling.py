@@ -14,6 +14,7 @@ import numpy as np
 from gemwright.core.module import module
 
 _LEAST = 1e-30  # smaller temperatures and shares would be 0 in float32
+_MOST = 1e30  # larger temperatures would be infinite in float32
 _ALL = 2**31 - 1  # tokens: more than any vocabulary has
 _PART = 256  # tokens among which the likeliest is looked for at once
 
@@ -122,7 +123,7 @@ def knobs_of(rows: Sequence[Sampling], seeds: Sequence[int]) -> Knobs:
         return jax.device_put(np.array([value(row) for row in rows], dtype))
 
     return Knobs(
-        column(lambda row: max(row.temperature, _LEAST) if row.temperature else 0.0),
+        column(lambda row: min(max(row.temperature, _LEAST), _MOST) if row.temperature else 0.0),
         column(lambda row: min(row.top_k or _ALL, _ALL), np.int32),
         column(lambda row: max(row.top_p, _LEAST) if row.top_p < 1 else 2.0),
         column(lambda row: row.min_p),
