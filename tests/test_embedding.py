@@ -72,6 +72,11 @@ def test_bad_input_is_refused(embedder: Embedder, texts: list[str], options: dic
         embedder.embed(texts, **options)
 
 
+def test_only_a_newline_ends_a_text_on_standard_input(folder: Path) -> None:
+    run = CliRunner().invoke(app, ["embed", str(folder)], "born \u2028 free\x0c\nno\n", catch_exceptions=False)
+    assert run.output.count("\n") == 2
+
+
 def test_the_command_prints_a_list_a_text(folder: Path, embedder: Embedder) -> None:
     arguments = ["embed", str(folder), "--text", "born free", "--text", "no", "--task", "query", "--size", "5"]
     run = CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,17 @@ def test_weights_that_are_no_numbers_do_not_pass_for_an_answer(
     done = run("generate", tmp_path / "broken", "--prompt", "x", "--max-new-tokens", 4, *options, *draft)
     assert (done.code, done.out) == (1, "")
     assert done.err == "error: the logits are not numbers: check the weights, or use a wider dtype\n"
+
+
+def test_a_character_that_the_terminal_lacks_ends_no_answer(
+    run: Run, tiny_folder: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tiny.generate("import", 100)
+    assert not text.isascii()
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="ascii", newline="\n", write_through=True))
+    assert run("generate", tiny_folder, "--prompt", "import", "--max-new-tokens", 100).code == 0
+    assert screen.getvalue() == (text + "\n").encode("ascii", "backslashreplace")
 
 
 def test_an_option_of_the_wrong_kind_is_refused(run: Run, tiny_folder: Path) -> None:

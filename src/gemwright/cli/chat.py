@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from gemwright.cli import look, options, pictures
+from gemwright.cli.piped import at_terminal, piped_text
 
 if TYPE_CHECKING:
     from gemwright.conversation import Conversation
@@ -44,7 +45,7 @@ def chat(
     revision: options.Revision = None,
 ) -> None:
     """Talk to a model: in the terminal, or one answer for --prompt or piped input."""
-    question = prompt or piped_input()
+    question = prompt or _piped_question()
     pictures.check_options(image, draw, masks)
     from gemwright.conversation import Conversation  # after the arguments are checked: it brings JAX
     from gemwright.looking import converses
@@ -73,13 +74,14 @@ def chat(
         _talk(conversation, image or [], settings, show_tokens)
 
 
-def piped_input() -> str:
+def _piped_question() -> str:
     """What stands on standard input; nothing where that is a terminal."""
-    if sys.stdin.isatty():
+    if at_terminal():
         return ""
-    text = sys.stdin.read()
+    missing = "nothing to answer: standard input is empty; give --prompt, or a terminal to chat in"
+    text = piped_text(missing)
     if not text.strip():
-        raise ValueError("nothing to answer: standard input is empty; give --prompt, or a terminal to chat in")
+        raise ValueError(missing)
     return text
 
 

@@ -1,12 +1,12 @@
 """`gemwright embed`: texts as vectors."""
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from gemwright.cli import options
+from gemwright.cli.piped import piped_text
 
 
 def embed(
@@ -28,6 +28,5 @@ def embed(
 
 
 def _lines() -> list[str]:
-    if sys.stdin.isatty():
-        raise ValueError("nothing to embed: give --text, or texts on standard input")
-    return sys.stdin.read().splitlines()
+    """Only a newline ends a text: others, such as U+2028, may stand in it, and a vector each is expected."""
+    return piped_text("nothing to embed: give --text, or texts on standard input").removesuffix("\n").split("\n")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gemwright.cli import options, pictures
+from gemwright.cli.piped import piped_text
 
 
 def generate(
@@ -34,7 +35,8 @@ def generate(
     as_json: options.AsJson = False,
 ) -> None:
     """Continue a text, without any chat format. The continuation goes to standard output."""
-    text = _piped_input() if prompt is None else prompt
+    missing = "nothing to continue: give --prompt, or a text on standard input"
+    text = piped_text(missing) if prompt is None else prompt
     pictures.check_options(image, draw, masks)
     from gemwright.model import load  # after the arguments are checked: it brings JAX
 
@@ -70,9 +72,3 @@ def _print_parts(parts: Iterable[str]) -> str:
         answer += part
     print()
     return answer
-
-
-def _piped_input() -> str:
-    if sys.stdin.isatty():
-        raise ValueError("nothing to continue: give --prompt, or a text on standard input")
-    return sys.stdin.read()

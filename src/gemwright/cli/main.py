@@ -1,5 +1,6 @@
 """The `gemwright` command: one file a verb, assembled here."""
 
+import io
 import os
 import sys
 from importlib import metadata
@@ -58,6 +59,8 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command. What a user can mend is one line on standard error and exit code 1, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal's encoding lacks shall end no answer
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
