@@ -102,6 +102,7 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
         (["run", "clean.py:wrong", "--out", "x"], "that returns a Recipe"),
         (["run", "clean.py:broken", "--out", "x"], "clean.py, line 12: TypeError: "),
         (["run", "clean.py:bare", "--out", "x"], "no inputs: name files, folders or addresses"),
+        (["run", "in.jsonl", "--out", "x"], "in.jsonl: expected a recipe, a Python file whose name ends in .py"),
         (["run", "slip.py", "--out", "x"], "slip.py, line 2: SyntaxError: "),
         (["run", "clean.py", "--out", "slip.py"], "slip.py: is a file; expected a folder"),
         (["run", "clean.py", "--input", ".", "--out", "runs/a"], "runs/a: lies inside the input . and would be read"),

@@ -64,6 +64,8 @@ def test_a_wrong_setting_is_told(run: Run, tmp_path: Path, setting: str, told: s
         ("x = 1\nimport no_such_module", "line 2: ModuleNotFoundError: No module named 'no_such_module'"),
         ("def recipe(): pass", "expected a function pretraining(...) -> Pretraining, found none"),
         ("def pretraining():\n    return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit(0)", "line 2: SystemExit: 0"),
+        ("def pretraining(size: 'Missing' = 1): return 3", "NameError: name 'Missing' is not defined"),
         ("def pretraining(): return 3", "to return a Pretraining, found int"),
         ("def pretraining(corpus: str): return 3", "corpus is not set; add --set corpus=VALUE"),
     ],
@@ -75,6 +77,11 @@ def test_a_broken_recipe_is_told_with_its_line(run: Run, tmp_path: Path, text: s
     assert done.code == 1
     assert told in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_coordinator_without_a_port_is_told(run: Run, tmp_path: Path) -> None:
+    done = run("pretrain", tmp_path / "recipe.py", "--coordinator", "10.0.0.1")
+    assert (done.code, done.err) == (1, "error: 10.0.0.1: expected HOST:PORT, as 10.0.0.1:7777\n")
 
 
 def test_a_recipe_that_is_not_there_is_told(run: Run, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ def run_recipe_file(path: Path) -> ModuleType:
     """The file's module.
 
     Raises:
-      ValueError: if it fails; names the line.
+      ValueError: if it is no Python file, or fails; names the line.
     """
+    if path.suffix != ".py":
+        raise ValueError(f"{path}: expected a recipe, a Python file whose name ends in .py, found another")
     spec = importlib.util.spec_from_file_location(f"gemwright_recipe_{path.stem}", path.resolve())
     assert spec is not None
     assert spec.loader is not None
@@ -27,14 +29,14 @@ def run_recipe_file(path: Path) -> ModuleType:
 
 @contextmanager
 def in_recipe(path: Path) -> Generator[None]:
-    """While a function of the file runs, whatever it may raise is a ValueError that names its line."""
+    """While a function of the file runs, whatever it may raise is a ValueError that names its line; so is an exit."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{_place(path, error)}: {type(error).__name__}: {error}") from error
 
 
-def _place(path: Path, error: Exception) -> str:
+def _place(path: Path, error: BaseException) -> str:
     """The file, and the last of its lines that the error came through."""
     if isinstance(error, SyntaxError):
         return f"{path}, line {error.lineno}"

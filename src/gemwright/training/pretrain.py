@@ -72,7 +72,8 @@ def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     if not inspect.isfunction(function):
         raise ValueError(f"{path}: expected a function {FUNCTION}(...) -> Pretraining, found none; see recipes/mini.py")
     parameters = inspect.signature(function).parameters
-    kinds = typing.get_type_hints(function)
+    with in_recipe(path):
+        kinds = typing.get_type_hints(function)
     given = {name: parsed(text, kinds.get(name, str), name) for name, text in settings.items() if name in parameters}
     missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
     if missing:

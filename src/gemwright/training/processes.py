@@ -2,6 +2,8 @@
 
 import jax
 
+from gemwright.training.wire import parse_place
+
 
 def join_processes(coordinator: str, process: int, processes: int, devices: int | None = None) -> None:
     """Meet the other processes; from then on `jax.devices()` are those of all. Before any other use of JAX.
@@ -11,8 +13,9 @@ def join_processes(coordinator: str, process: int, processes: int, devices: int 
       devices: local ones that this process uses; all unless given.
 
     Raises:
-      ValueError: if the numbers make no sense.
+      ValueError: if the numbers or the place make no sense.
     """
+    parse_place(coordinator)
     if not 0 <= process < processes:
         raise ValueError(f"--process {process}: expected 0 to {processes - 1} of --processes {processes}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
