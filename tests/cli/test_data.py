@@ -114,6 +114,12 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
         (["filter", "--input", "nowhere://x", "--output", "o"], "nowhere://x: Protocol not known"),
         (["filter", "--input", "in.jsonl", "--output", "o", "--rules", "typo"], "'typo': no such rule; there are"),
         (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", "typo"], "'typo': no such kind of repeat"),
+        (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", ""], "expected kinds of repeats, found none"),
+        (["filter", "--input", "in.jsonl", "--output", "o", "--language", "english"], "'english': no such language"),
+        (
+            ["filter", "--input", "in.jsonl", "--output", "o", "--min-quality", "nan"],
+            "from 0 to 1, found nan",
+        ),
         (["decontaminate", "--input", "in.jsonl", "--output", "o", "--against", "none"], "no benchmark to read"),
     ],
 )

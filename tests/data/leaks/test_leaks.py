@@ -67,6 +67,21 @@ def test_a_dropped_text_names_the_benchmark_and_the_item(benchmarks: Path) -> No
     assert said.counts == {"leak of quiz item test.jsonl:5": 2, "leak of maths item a.json:1": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.jsonl", "", "a: expected the items of a benchmark, found none"),
+        ("a.json", "[" * 99_999, "a.json: expected rows of a benchmark, found what no reader takes"),
+        ("a.csv", "x" * 200_000, "a.csv: expected rows of a benchmark, found what no reader takes"),
+    ],
+    ids=["empty", "deep", "wide"],
+)
+def test_a_benchmark_without_items_or_beyond_reading_is_named(name: str, text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=told):
+        read_benchmarks([str(tmp_path / name)], 8)
+
+
 def test_nothing_to_look_for_is_an_error_and_no_clean_bill(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("nothing")
     with pytest.raises(FileNotFoundError, match="no benchmark to read"):

@@ -32,9 +32,9 @@ def test_new_texts_are_told_apart_and_the_file_says_the_same(tmp_path: Path) -> 
     texts, labels = examples(200, 1)
     scores = model.scores(texts)
     assert area_under_curve(scores, np.array(labels)) > 0.98
-    model.save(tmp_path / "quality.npz")
-    np.testing.assert_allclose(load_model(tmp_path / "quality.npz").scores(texts), scores, atol=1e-2)
-    kept = Learned(str(tmp_path / "quality.npz"), "below", 0.5, name="quality")(Batch(texts)).reasons
+    model.save(tmp_path / "new" / "quality")
+    np.testing.assert_allclose(load_model(tmp_path / "new" / "quality").scores(texts), scores, atol=1e-2)
+    kept = Learned(str(tmp_path / "new" / "quality"), "below", 0.5, name="quality")(Batch(texts)).reasons
     assert np.mean([(reason is None) == label for reason, label in zip(kept, labels, strict=True)]) > 0.95
 
 

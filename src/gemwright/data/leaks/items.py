@@ -48,7 +48,7 @@ def read_benchmarks(against: Sequence[str], min_words: int) -> list[Benchmark]:
 
     Raises:
       FileNotFoundError: if there is nothing to read, which must not pass for a clean corpus.
-      ValueError: if a file cannot be understood.
+      ValueError: if a file cannot be understood, or a benchmark has no item.
     """
     found: dict[str, list[Benchmark]] = {}
     for given in against:
@@ -56,7 +56,11 @@ def read_benchmarks(against: Sequence[str], min_words: int) -> list[Benchmark]:
             found.setdefault(name, []).append(read_benchmark(path, name, min_words))
     if not found:
         raise FileNotFoundError(f"{', '.join(against)}: no benchmark to read (endings {', '.join(_ENDINGS)})")
-    return [_together(name, parts) for name, parts in sorted(found.items())]
+    whole = [_together(name, parts) for name, parts in sorted(found.items())]
+    empty = [benchmark.name for benchmark in whole if not benchmark.items]
+    if empty:
+        raise ValueError(f"{', '.join(empty)}: expected the items of a benchmark, found none; get its files again")
+    return whole
 
 
 def _files(given: str) -> Iterator[tuple[str, str]]:
@@ -106,6 +110,8 @@ def _items(path: str) -> Iterator[Sequence[str]]:
         yield from _parsed(text, plain_name(path).rpartition(".")[2])
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+    except (csv.Error, RecursionError) as error:
+        raise ValueError(f"{path}: expected rows of a benchmark, found what no reader takes: {error}") from None
 
 
 def _parsed(text: str, ending: str) -> Iterator[Sequence[str]]:

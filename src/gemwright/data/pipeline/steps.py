@@ -11,7 +11,7 @@ from gemwright.data.rules.blocked import SelfIdentification
 from gemwright.data.rules.c4 import C4
 from gemwright.data.rules.fineweb import FineWeb
 from gemwright.data.rules.gopher import GopherQuality
-from gemwright.data.rules.language import Language
+from gemwright.data.rules.language import Language, known_languages
 from gemwright.data.rules.learned import Learned, quality
 from gemwright.data.rules.repetition import GopherRepetition
 from gemwright.data.step import Step
@@ -43,17 +43,21 @@ def rules_of(names: Sequence[str], languages: Sequence[str]) -> tuple[Rule, ...]
     """Rules in the order named, after the one that keeps some languages, if any.
 
     Raises:
-      ValueError: if there is no rule of a name.
+      ValueError: if there is no rule of a name, or no language of a code.
     """
     _check(names, RULES, "rule")
+    if languages:
+        _check(languages, known_languages(), "language")
     return (*([Language(tuple(languages))] if languages else []), *(RULES[name]() for name in names))
 
 
 def repeats_of(names: Sequence[str]) -> tuple[Step, ...]:
     """
     Raises:
-      ValueError: if there is no kind of repeat of a name.
+      ValueError: if there is no kind of repeat of a name, or no name.
     """
+    if not names:
+        raise ValueError(f"expected kinds of repeats, found none; there are {', '.join(REPEATS)}")
     _check(names, REPEATS, "kind of repeat")
     return tuple(REPEATS[name]() for name in names)
 

@@ -45,6 +45,11 @@ def language_of(text: str) -> tuple[str, float]:
     return str(language), float(probability)
 
 
+def known_languages() -> list[str]:
+    """The codes that `language_of` can give."""
+    return [str(code) for code in _identifier().nb_classes]
+
+
 @functools.lru_cache(maxsize=1)
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier

@@ -44,7 +44,9 @@ class LinearModel:
 
     def save(self, path: Path) -> None:
         """Weights as float16, 192 KB at most."""
-        np.savez_compressed(path, weights=self.weights.astype(np.float16), bias=np.float32(self.bias))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # given the name, NumPy would add .npz to one without it
+            np.savez_compressed(file, weights=self.weights.astype(np.float16), bias=np.float32(self.bias))
 
 
 def load_model(path: Path | str) -> LinearModel:
@@ -146,6 +148,10 @@ class Learned:
     threshold: float = 0.85
     part: int = 500
     name: str = "toxicity"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"{self.name}: expected a threshold from 0 to 1, found {self.threshold}")
 
     def __call__(self, batch: Batch) -> Verdicts:
         parts = batch.shared(_parts, self.part)
