@@ -120,6 +120,11 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
             ["filter", "--input", "in.jsonl", "--output", "o", "--min-quality", "nan"],
             "from 0 to 1, found nan",
         ),
+        (
+            ["filter", "--input", "in.jsonl", "--output", "o", "--block", "words"],
+            "words: expected UTF-8 text, found an",
+        ),
+        (["examples", "in.jsonl", "--output", "o", "--block", "empty"], "empty: expected words and phrases, one a li"),
         (["decontaminate", "--input", "in.jsonl", "--output", "o", "--against", "none"], "no benchmark to read"),
     ],
 )
@@ -130,6 +135,8 @@ def test_mistakes_are_told_in_one_line(
     Path("clean.py").write_text(RECIPE)
     Path("slip.py").write_text("import os\ndef recipe(:\n")
     os.mkfifo("pipe")
+    Path("words").write_bytes(b"\xff")
+    Path("empty").write_text("\n")
     before = rows.read_bytes()
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)

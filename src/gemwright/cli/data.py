@@ -83,15 +83,14 @@ def filter_(
     """Drop what is no good text."""
     from gemwright.data.pipeline.recipe import Filter
     from gemwright.data.pipeline.steps import USUAL, rules_of
-    from gemwright.data.rules.blocked import BlockList
+    from gemwright.data.rules.blocked import BlockList, read_phrases
 
     named = [name.strip() for name in rules.split(",") if name.strip()] or list(USUAL)
     found = rules_of(named, language or [])
     if quality or min_quality is not None:
         found = (*(rule for rule in found if rule.name != "quality"), _quality(quality, min_quality))
     if block:
-        lines = block.read_text(encoding="utf-8").splitlines()
-        found = (*found, BlockList(tuple(filter(None, map(str.strip, lines)))))
+        found = (*found, BlockList(read_phrases(block)))
     _one_step((Filter(found),), inputs, output, text_field, workers, as_json)
 
 

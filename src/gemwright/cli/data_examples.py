@@ -39,11 +39,11 @@ def examples(
     from gemwright.data.examples import write_faults
     from gemwright.data.personal.redact import Personal
     from gemwright.data.rows import data_files, read_rows
-    from gemwright.data.rules.blocked import BlockList, SelfIdentification
+    from gemwright.data.rules.blocked import BlockList, SelfIdentification, read_phrases
     from gemwright.data.rules.learned import Learned
 
     check_output(output, data_files(data))
-    words = tuple(filter(None, map(str.strip, block.read_text(encoding="utf-8").splitlines()))) if block else ()
+    words = read_phrases(block) if block else ()
     answers = [
         SelfIdentification(tuple(name.lower() for name in own_name or [])),
         *([BlockList(words)] if words else []),

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from gemwright.data.rules.batch import Batch, Verdicts
 
@@ -30,6 +31,22 @@ class BlockList:
     def _pattern(self) -> re.Pattern[str]:
         words = sorted((phrase.casefold() for phrase in self.phrases), key=len, reverse=True)
         return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)" if words else r"(?!)")
+
+
+def read_phrases(path: Path) -> tuple[str, ...]:
+    """The words and phrases of a file, one a line.
+
+    Raises:
+      OSError: if there is no such file.
+      ValueError: if it is no UTF-8 text, or has none.
+    """
+    try:
+        found = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, found another encoding at byte {error.start}") from None
+    if not found:
+        raise ValueError(f"{path}: expected words and phrases, one a line, found none")
+    return found
 
 
 _MAKERS = r"openai|anthropic|google|deepmind|meta(?: ai)?|microsoft|mistral(?: ai)?|alibaba(?: cloud)?|deepseek|xai"
