@@ -122,7 +122,7 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
         ),
         (
             ["filter", "--input", "in.jsonl", "--output", "o", "--block", "words"],
-            "words: expected UTF-8 text, found an",
+            "words: expected UTF-8 text, found",
         ),
         (["examples", "in.jsonl", "--output", "o", "--block", "empty"], "empty: expected words and phrases, one a li"),
         (["decontaminate", "--input", "in.jsonl", "--output", "o", "--against", "none"], "no benchmark to read"),

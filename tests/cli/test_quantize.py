@@ -89,14 +89,21 @@ def test_weights_that_are_not_numbers_are_refused_by_name(run: Run, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_is_refused_before_any_work(run: Run, tiny_folder: Path, text: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_before_any_work(run: Run, text: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").touch()
-    assert "not empty" in run("quantize", tiny_folder, tmp_path / "full").err
-    assert "expected 4 or 8, found 5" in run("quantize", tiny_folder, tmp_path / "out", "--bits", "5").err
-    assert "no such folder" in run("quantize", tmp_path / "none", tmp_path / "out").err
-    average = run("quantize", tiny_folder, tmp_path / "out", "--bits-per-weight", "9", "--calibration", text, *QUICK)
-    assert "expected 4.5 to 8.5" in average.err
+    none, out = tmp_path / "none", tmp_path / "out"  # no model is there to be worked on
+    assert "not empty" in run("quantize", none, tmp_path / "full").err
+    assert "expected 4 or 8, found 5" in run("quantize", none, out, "--bits", "5").err
+    assert "expected 4.5 to 8.5" in run("quantize", none, out, "--bits-per-weight", "9", "--calibration", text).err
+    assert "no such folder" in run("quantize", none, out).err
+
+
+def test_a_model_is_not_read_where_it_cannot_be_converted_to(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "model.gguf").touch()
+    assert "not empty" in run("convert", tmp_path / "none", tmp_path / "full").err
+    assert "is there already" in run("convert", tmp_path / "none", tmp_path / "full" / "model.gguf").err
 
 
 def test_a_packed_model_is_not_quantised_again(run: Run, bare_folder: Path, tmp_path: Path) -> None:

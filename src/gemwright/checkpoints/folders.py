@@ -75,12 +75,8 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[Path]:
     Raises:
       CheckpointError: if there is something and it may not be replaced.
     """
-    if path.exists() and not path.is_file():  # root would replace a device
-        found = "a folder" if path.is_dir() else "a device or a pipe"
-        raise CheckpointError(f"{path}: expected a file to write, found {found}; choose another name")
+    check_file(path, overwrite)
     path = path.resolve()  # through a link, so that the link stays one
-    if path.exists() and not overwrite:
-        raise CheckpointError(f"{path}: is there already; choose another name or say to overwrite it")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:
@@ -88,6 +84,15 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Raises CheckpointError if the file may not be written: before long work whose result it shall hold."""
+    if path.exists() and not path.is_file():  # root would replace a device
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise CheckpointError(f"{path}: expected a file to write, found {found}; choose another name")
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path}: is there already; choose another name or say to overwrite it")
 
 
 def lone_file(path: Path, suffix: str, but: str = "") -> Path | None:

@@ -45,13 +45,16 @@ def convert(
     from rich.console import Console
     from rich.progress import Progress
 
+    from gemwright.checkpoints.folders import check_file, check_target
     from gemwright.checkpoints.hub import resolve
     from gemwright.checkpoints.load import load_checkpoint
 
+    gguf = out.suffix == ".gguf"
+    (check_file if gguf else check_target)(out, overwrite)
     folder = resolve(model, revision=revision)
     with Progress(console=Console(stderr=True)) as bars:
         loaded = load_checkpoint(folder, dtype=dtype, progress=_bar(bars, "reading"))
-        if out.suffix == ".gguf":
+        if gguf:
             stored = _write_file(out, loaded, gguf_type, overwrite, _bar(bars, "writing"))
         else:
             stored = _write_folder(out, loaded, overwrite, _bar(bars, "writing"))

@@ -36,8 +36,10 @@ def quantize(
     """Quantise a model, report the errors and what they do to its guesses, and write it as a folder that loads."""
     from gemwright.checkpoints.folders import check_target
     from gemwright.checkpoints.packed_writer import save_packed
+    from gemwright.quantisation.quantised import check_bits
 
     check_target(out, overwrite)
+    check_bits(bits, bits_per_weight, calibrated=True)
     loaded = _load(model, revision)
     calibration_rows = _rows(loaded, calibration, tokens, "train")
     measured_rows = _rows(loaded, text, tokens, "heldout")

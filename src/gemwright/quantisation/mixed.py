@@ -53,6 +53,12 @@ def sensitivities(
     return result
 
 
+def check_average(bits_per_weight: float) -> None:
+    """Raises ValueError if no mixture of 4 and 8 bits has this average."""
+    if not 4.5 <= bits_per_weight <= 8.5:
+        raise ValueError(f"bits per weight: expected 4.5 to 8.5, scales included, found {bits_per_weight}")
+
+
 def choose_bits(config: Config, sensitivity: Mapping[str, float], bits_per_weight: float) -> dict[str, int]:
     """Bits by name: all 4, and 8 in the order of divergence spared a byte, as far as the average allows.
 
@@ -62,8 +68,7 @@ def choose_bits(config: Config, sensitivity: Mapping[str, float], bits_per_weigh
     Raises:
       ValueError: if the average is less than 4.5 or above 8.5.
     """
-    if not 4.5 <= bits_per_weight <= 8.5:
-        raise ValueError(f"bits per weight: expected 4.5 to 8.5, scales included, found {bits_per_weight}")
+    check_average(bits_per_weight)
     specs: dict[str, Spec] = named_leaves(specs_of(config))
     sizes = {name: stored_bytes(specs[name], 4) for name in sensitivity}
     larger = {name: stored_bytes(specs[name], 8) - size for name, size in sizes.items()}

@@ -14,7 +14,7 @@ from gemwright.core.packed import Packed, pack_weight, pack_weights
 from gemwright.kernels.packed_product import TILE, unpack
 from gemwright.models.family import Config, Decoder, specs_of
 from gemwright.quantisation.importance import importance
-from gemwright.quantisation.mixed import choose_bits, sensitivities, stored_bytes
+from gemwright.quantisation.mixed import check_average, choose_bits, sensitivities, stored_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -88,12 +88,11 @@ def quantise_model(
     Raises:
       ValueError: if bits is not 4 or 8, the average cannot be, or a weight is not finite; names it.
     """
+    check_bits(bits, bits_per_weight, calibrated=calibration is not None)
     specs = specs_of(config)
     important = {} if calibration is None else importance(weights, config, calibration, progress("calibrating"))
     packed = pack_weights(specs, weights, _bits(specs, bits, important), important, progress("quantising"))
-    if bits_per_weight is not None:
-        if bits != 4 or calibration is None:
-            raise ValueError("bits per weight: mixes 4 and 8 bits by a calibration text; ask for 4 bits and give one")
+    if bits_per_weight is not None and calibration is not None:
         rows = calibration[: max(1, _SENSITIVITY_TOKENS // calibration.shape[1])]
         found = sensitivities(weights, packed, config, rows, progress("finding sensitive weights"), important)
         chosen = choose_bits(config, found, bits_per_weight)
@@ -103,6 +102,17 @@ def quantise_model(
 
         packed = map_specs(widen, specs, weights, packed)
     return _reported(specs, weights, packed)
+
+
+def check_bits(bits: int, bits_per_weight: float | None, *, calibrated: bool) -> None:
+    """Raises ValueError, before any work, as `quantise_model` does."""
+    if bits not in (4, 8):
+        raise ValueError(f"bits: expected 4 or 8, found {bits}")
+    if bits_per_weight is None:
+        return
+    if bits != 4 or not calibrated:
+        raise ValueError("bits per weight: mixes 4 and 8 bits by a calibration text; ask for 4 bits and give one")
+    check_average(bits_per_weight)
 
 
 def _bits(specs: Decoder, bits: int, important: Mapping[str, Array]) -> dict[str, int]:
