@@ -66,6 +66,15 @@ def test_a_turn_that_alone_does_not_fit_is_refused(tiny: Model) -> None:
         list(conversation.send("word " * 200))
 
 
+def test_a_turn_that_does_not_fit_drops_no_earlier_ones(tiny: Model) -> None:
+    conversation = Conversation(tiny)
+    list(conversation.send("def", 4))
+    before = list(conversation.messages)
+    with pytest.raises(ContextFull):
+        list(conversation.send("word " * 200))
+    assert (conversation.messages[:-1], conversation.dropped) == (before, 0)
+
+
 def test_an_answer_may_fill_the_context_to_its_end(tiny: Model) -> None:
     conversation = Conversation(tiny)
     list(conversation.send("x " * 30, 10_000))
@@ -114,6 +123,8 @@ def test_options_out_of_range_leave_the_conversation_as_it_was(tiny: Model) -> N
     conversation = Conversation(tiny)
     with pytest.raises(ValueError, match="top_p must be"):
         conversation.send("def", top_p=2.0)
+    with pytest.raises(ValueError, match="a stop string must not be empty"):
+        conversation.send("def", stop=[""])
     assert conversation.messages == []
 
 

@@ -82,6 +82,12 @@ def test_a_row_ends_after_a_stop_id_and_the_others_go_on(tiny: Model) -> None:
     assert tiny.generate_ids(rows, 30, stop_ids=[stop]) == expected
 
 
+def test_numbers_that_are_no_integers_are_not_rounded_to_ids(tiny: Model) -> None:
+    wrong: Any = [2.0, 5.7]
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        tiny.generate_ids(wrong, 3)
+
+
 def test_ids_may_be_arrays(tiny: Model) -> None:
     row = prompt_ids(tiny, "x")
     expected = tiny.generate_ids(row, 5)

@@ -12,6 +12,7 @@ from gemwright.inference.session import ContextFull, Session
 from gemwright.looking import Eyes, advance, check_converses, pixels_of
 from gemwright.text.chat import Message, format_chat, message_of
 from gemwright.text.prompt import FormattedPrompt
+from gemwright.writer import Writer
 
 if TYPE_CHECKING:
     from gemwright.model import Model
@@ -78,6 +79,7 @@ class Conversation:
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, found {max_new_tokens}")
+        Writer(self.model.tokenizer, stop)  # refuses what is no stop string
         return self._stream(max_new_tokens, stop, Sampling(**sampling))
 
     def _stream(self, max_new_tokens: int, stop: Sequence[str], sampling: Sampling) -> Generator[str]:
@@ -98,20 +100,24 @@ class Conversation:
             self.messages.append(Message("model", "".join(parts)))
 
     def prompt(self, max_new_tokens: int = 512) -> FormattedPrompt:
-        """The ids that the next answer goes on from; drops the oldest turns that do not fit beside the answer."""
+        """The ids that the next answer goes on from; drops the oldest turns that do not fit beside the answer.
+
+        Raises:
+          ContextFull: if the last turn alone does not fit the context; no turn is dropped then.
+        """
         limit = self.model.config.max_positions
         room = limit - min(max_new_tokens, limit // 2)
-        while True:
-            prompt = format_chat(self.model.tokenizer, self.messages)
-            if len(prompt.ids) <= room:
-                return prompt
-            first = 1 if self.messages[0].role == "system" else 0
-            if len(self.messages) - first < 3:
-                if len(prompt.ids) < limit:
-                    return prompt
-                raise ContextFull(f"{len(prompt.ids)} tokens do not fit the context of {limit}: shorten the message")
-            del self.messages[first : first + 2]
-            self.dropped += 2
+        kept = list(self.messages)
+        prompt = format_chat(self.model.tokenizer, kept)
+        first = 1 if kept[0].role == "system" else 0
+        while len(prompt.ids) > room and len(kept) - first >= 3:
+            del kept[first : first + 2]
+            prompt = format_chat(self.model.tokenizer, kept)
+        if len(prompt.ids) > room and len(prompt.ids) >= limit:
+            raise ContextFull(f"{len(prompt.ids)} tokens do not fit the context of {limit}: shorten the message")
+        self.dropped += len(self.messages) - len(kept)
+        self.messages = kept
+        return prompt
 
     def _looked(self, message: Message) -> Message:
         """The message with its pictures read, once for all turns that follow."""

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any, overload
 
@@ -143,7 +144,7 @@ class Model:
           the new ids of the row, or of each row, a stop id included.
         """
         batched = len(token_ids) > 0 and np.ndim(token_ids[0]) > 0
-        rows = [[int(token) for token in row] for row in (token_ids if batched else [token_ids])]
+        rows = [[index(token) for token in row] for row in (token_ids if batched else [token_ids])]
         session = self._session([Row(row) for row in rows], max_new_tokens)
         new: list[list[int]] = [[] for _ in rows]
         stops = self._default_stop_ids() if stop_ids is None else stop_ids

@@ -96,10 +96,20 @@ def test_dropped_turns_are_told(run: Run, typed: Callable[..., None], tiny_folde
 def test_a_message_too_long_ends_neither_chat_nor_history(
     run: Run, typed: Callable[..., None], tiny_folder: Path, tiny: Model
 ) -> None:
-    typed("x " * 200, "hello")
+    typed("hi", "x " * 200, "hello")
     done = run("chat", tiny_folder, *GREEDY)
     assert "error: " in done.err
     assert "do not fit the context of 128" in done.err
+    first = Message("model", tiny.chat([Message("user", "hi")], 8))
+    assert tiny.chat([Message("user", "hi"), first, Message("user", "hello")], 8) in done.out
+
+
+def test_bytes_that_are_no_text_end_neither_chat_nor_history(
+    run: Run, typed: Callable[..., None], tiny_folder: Path, tiny: Model
+) -> None:
+    typed("\udcff", "hello")
+    done = run("chat", tiny_folder, *GREEDY)
+    assert "error: what was typed is no text" in done.err
     assert tiny.chat([Message("user", "hello")], 8) in done.out
 
 

@@ -124,7 +124,11 @@ def _lines() -> Iterator[str]:
         import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]
     while True:
         try:
-            yield input("> ").strip()
+            line = input("> ").strip()
+            line.encode()
+            yield line
+        except UnicodeError as error:
+            print(f"error: what was typed is no text ({error}); it is left out", file=sys.stderr)
         except EOFError:
             print()
             return
