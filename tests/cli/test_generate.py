@@ -1,5 +1,6 @@
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from gemwright.checkpoints.save import save_checkpoint
 from gemwright.core.module import map_specs
 from gemwright.model import DEFAULT_MODEL, Model
 from gemwright.models.family import specs_of
+from gemwright.writer import Writer
 
 Run = Callable[..., Any]
 
@@ -100,6 +102,24 @@ def test_a_character_that_the_terminal_lacks_ends_no_answer(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="ascii", newline="\n", write_through=True))
     assert run("generate", tiny_folder, "--prompt", "import", "--max-new-tokens", 100).code == 0
     assert screen.getvalue() == (text + "\n").encode("ascii", "backslashreplace")
+
+
+def test_ctrl_c_ends_the_text_between_two_tokens(
+    run: Run, tiny_folder: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tiny.generate("import", 100)
+    push = Writer.push
+
+    def interrupted(self: Writer, token: int | None, score: float) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return push(self, token, score)
+
+    monkeypatch.setattr(Writer, "push", interrupted)
+    done = run("generate", tiny_folder, "--prompt", "import", "--max-new-tokens", 100)
+    assert (done.code, done.err) == (130, "")
+    assert done.out
+    assert whole.startswith(done.out)
+    assert len(done.out) < len(whole)
 
 
 def test_an_option_of_the_wrong_kind_is_refused(run: Run, tiny_folder: Path) -> None:

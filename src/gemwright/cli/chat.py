@@ -1,15 +1,15 @@
 """`gemwright chat`: talk to a model."""
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemwright.cli import look, options, pictures
+from gemwright.cli.interruptible import Interrupt
 from gemwright.cli.piped import at_terminal, piped_text
 
 if TYPE_CHECKING:
@@ -141,42 +141,17 @@ def _answer(conversation: "Conversation", content: list[Any], settings: dict[str
     answer = conversation.send(content if len(content) > 1 else content[0], **settings)
     if show_tokens:
         _show_prompt(conversation, settings["max_new_tokens"])
-    with closing(answer), suppress(KeyboardInterrupt), _Interrupt() as interrupt:
-        for part in answer:
-            print(part, end="", flush=True)
-            interrupt.check()
+    try:
+        with closing(answer), Interrupt() as interrupt:
+            for part in answer:
+                print(part, end="", flush=True)
+                interrupt.check()
+    except KeyboardInterrupt:
+        print(" [interrupted]", end="")
     print()
     if conversation.dropped > dropped:
         gone = conversation.dropped - dropped
         print(f"(the context was full: the {gone} oldest turns were dropped)", file=sys.stderr)
-
-
-class _Interrupt:
-    """Ctrl-C while an answer is written: noted, and acted on between two tokens.
-
-    An exception raised by the signal itself can land in a callback of a library, which drops it. A second Ctrl-C
-    does not wait for the next token.
-    """
-
-    def __enter__(self) -> Self:
-        self._asked = False
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-        if kind is KeyboardInterrupt:
-            print(" [interrupted]", end="")
-
-    def _note(self, *_: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._asked:
-            raise KeyboardInterrupt
 
 
 def _show_prompt(conversation: "Conversation", max_new_tokens: int) -> None:

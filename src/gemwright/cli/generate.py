@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gemwright.cli import options, pictures
+from gemwright.cli.interruptible import Interrupt
 from gemwright.cli.piped import piped_text
 
 
@@ -67,8 +68,10 @@ def generate(
 def _print_parts(parts: Iterable[str]) -> str:
     """Each as it comes; returns them all."""
     answer = ""
-    for part in parts:
-        print(part, end="", flush=True)
-        answer += part
+    with Interrupt() as interrupt:
+        for part in parts:
+            print(part, end="", flush=True)
+            answer += part
+            interrupt.check()
     print()
     return answer
