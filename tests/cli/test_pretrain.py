@@ -27,6 +27,13 @@ def test_a_recipe_is_trained_reported_and_not_done_twice(run: Run, tmp_path: Pat
     assert {"loss.png", "positions.png", "model"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("until", [0, -3])
+def test_a_run_does_not_end_before_its_first_step(run: Run, tmp_path: Path, until: int) -> None:
+    done = run("pretrain", RECIPE, "--out", tmp_path / "out", "--until", until)
+    assert done.code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_setting_for_the_same_folder_is_refused(run: Run, tmp_path: Path) -> None:
     assert run("pretrain", RECIPE, "--out", tmp_path, "--until", 2, "--set", "steps=6").code == 0
     done = run("pretrain", RECIPE, "--out", tmp_path, "--set", "steps=6", "--set", "optimizer.lr=1")

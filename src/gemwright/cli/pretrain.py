@@ -25,7 +25,9 @@ def pretrain(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; goes on if it exists. runs/RECIPE by default.")
     ] = None,
-    until: Annotated[int | None, typer.Option(help="Stop after this step; the schedule stays the run's.")] = None,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this step; the schedule stays the run's.")
+    ] = None,
     coordinator: Annotated[
         str | None, typer.Option(help="HOST:PORT of process 0, where several processes share the run.")
     ] = None,

@@ -34,7 +34,9 @@ def sft(
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens of a step; 4096, or fewer for little data.")] = None,
     eval_file: Annotated[Path | None, typer.Option("--eval", help="Examples to measure on.")] = None,
     held_out: Annotated[float, typer.Option(help="Without --eval: share of the examples to measure on.")] = 0.05,
-    preview: Annotated[int, typer.Option(help="Show so many examples, coloured by what is learned, and end.")] = 0,
+    preview: Annotated[
+        int, typer.Option(min=0, help="Show so many examples, coloured by what is learned, and end.")
+    ] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; they go to OUT.bad.jsonl.")] = False,
     seed: options.Seed = 0,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.", min=1)] = 100,

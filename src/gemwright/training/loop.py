@@ -91,6 +91,8 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     task = begin(run, weights, is_trained)
+    if until is not None and until < 1:
+        raise ValueError(f"--until {until}: expected a step of 1 or more")
     last = min(run.steps, until or run.steps)
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
