@@ -193,6 +193,22 @@ def test_an_archive_that_breaks_off_gives_its_whole_records(tmp_path: Path) -> N
     assert [b.reason for b in broken] == ["truncated"]
 
 
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [
+        (b"HTTP/1.1 200 OK", b"HTTP/1 200 OK"),
+        (b"WARC-Target-URI: http", b"WARC-TaXget-URI: http"),
+        (b"text/html\r\n", b"text/html\r\nTransfer-Encoding: chunked\r\nContent-Encoding: br\r\n"),
+        (b"Content-Length: ", b"Content-Length: " + b"9" * 5000),
+    ],
+)
+def test_a_damaged_header_costs_its_record_alone(tmp_path: Path, whole: bytes, damaged: bytes) -> None:
+    good = answer(PAGE.format(SENTENCE).encode(), "text/html")
+    (tmp_path / "a.warc").write_bytes(good.replace(whole, damaged, 1) + good)
+    documents, broken = read(tmp_path / "a.warc")
+    assert (len(documents), len(broken)) == (1, 1)
+
+
 def test_inputs_are_files_folders_patterns_and_addresses(tmp_path: Path) -> None:
     import fsspec
 

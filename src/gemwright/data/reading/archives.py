@@ -5,7 +5,6 @@ them (headers, chunked and compressed bodies) is warcio's to read.
 """
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from gemwright.data.reading.rows import Origin, Read, fault_of
 
 _TEXTS = ("response", "resource", "conversion")  # the other kinds are about documents, and none themselves
 _LONGEST_HEADER = 1 << 20
+_LONGEST_LENGTH = 20  # digits
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,13 @@ def _page(record: Framed) -> str:
     Raises:
       ValueError: if it is damaged, or no text.
     """
-    from warcio.exceptions import ArchiveLoadFailed
     from warcio.recordloader import ArcWarcRecordLoader
 
     try:
         parsed: Any = ArcWarcRecordLoader().parse_record_stream(io.BytesIO(record.header + record.body))
         body: bytes = parsed.content_stream().read()
-    except (ArchiveLoadFailed, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"damaged: {error}") from None
+    except Exception as error:  # headers may be damaged in any way, and each has an error of its own
+        raise ValueError(f"damaged: {error!r}") from None
     said = (parsed.http_headers or parsed.rec_headers).get_header("Content-Type") or ""
     media, _, parameters = said.partition(";")
     if "html" in media.lower() or not media:
@@ -170,7 +169,7 @@ def _to_next_record(stream: _Bytes, most: int) -> tuple[bytes, bytes]:
 
 def _length(header: bytes) -> int | None:
     value = _field(header, b"content-length")
-    return int(value) if value.isdigit() else None
+    return int(value) if value.isdigit() and len(value) < _LONGEST_LENGTH else None
 
 
 def _field(header: bytes, name: bytes) -> bytes:
