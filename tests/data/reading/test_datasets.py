@@ -68,14 +68,38 @@ def test_bad_rows_of_a_table_are_set_aside_one_by_one(tmp_path: Path, ending: st
     """Tables do not check that their texts are UTF-8."""
     texts = [b"good", b"bad \xff\xfe", None, b"also good"]
     table, path = pa.table({"text": _unchecked(texts)}), tmp_path / f"t.{ending}"
-    if ending == "parquet":
-        pq.write_table(table, path)
-    else:
-        with pa.ipc.new_stream(path, table.schema) as writer:
-            writer.write_table(table)
+    write(path, table)
     documents, broken = read(path)
     assert [d.text for d in documents] == ["good", "also good"]
     assert [(b.place, b.reason) for b in broken] == [("row 2", "not UTF-8"), ("row 3", "not a row with a text")]
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_texts_kept_as_bytes_are_texts_and_times_cost_no_row(tmp_path: Path, ending: str) -> None:
+    """Python has neither nanoseconds nor the year 292,277; a file has both."""
+    texts = pa.array([b"one", "zwölf".encode(), b"bad \xff", b"x" * 101], pa.binary())
+    path = tmp_path / f"t.{ending}"
+    write(path, pa.table({"text": texts, "when": pa.array([1, 2**62, 0, 0], pa.timestamp("us"))}))
+    documents, broken = read(path, longest=100)
+    assert [d.text for d in documents] == ["one", "zwölf"]
+    assert documents[0].more == {"when": "1970-01-01 00:00:00.000001"}
+    assert [(b.place, b.reason) for b in broken] == [("row 3", "not UTF-8"), ("row 4", "too long")]
+    write(path, pa.table({"text": ["a", "b"], "when": pa.array([1, 1001], pa.timestamp("ns", "UTC"))}))
+    assert [d.text for d in read(path)[0]] == ["a", "b"]
+    far = pa.array([{"at": 0}, {"at": 2**62}], pa.struct({"at": pa.timestamp("us")}))
+    write(path, pa.table({"text": ["a", "b"], "nested": far}))
+    documents, broken = read(path)
+    assert ([d.text for d in documents], [b.place for b in broken]) == (["a"], ["row 2"])
+    write(path, pa.table({"text": pa.array([0], pa.timestamp("us"))}))
+    assert [b.reason for b in read(path)[1]] == ["not a row with a text"]
+
+
+def write(path: Path, table: pa.Table) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _unchecked(texts: list[bytes | None]) -> pa.Array:

@@ -71,27 +71,51 @@ def _group(table: Any, group: int, first: int, size: int, origin: Origin) -> Rea
 
 
 def _documents(batch: Any, before: int, origin: Origin) -> Read:
-    """A batch's rows; where one is no UTF-8, which tables do not check, it alone is set aside."""
+    """A batch's rows; one with a value that has no form in Python is set aside alone: tables check none of theirs."""
     try:
-        for number, row in enumerate(batch.to_pylist(), before + 1):
+        for number, row in enumerate(_readable(batch, origin.text_field).to_pylist(), before + 1):
             yield _document(row, number, origin)
-    except UnicodeDecodeError as error:
+    except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
-            place = f"row {before + 1}"
-            yield Quarantined(origin.file, place, "not UTF-8", f"at byte {error.start}", bytes(error.object)[:4096])
+            yield _unreadable(error, before + 1, origin)
             return
         for row in range(batch.num_rows):
             yield from _documents(batch.slice(row, 1), before + row, origin)
 
 
+def _readable(batch: Any, text_field: str) -> Any:
+    """Times as their text, since Python's have neither nanoseconds nor all years; a text kept as bytes as a text."""
+    import pyarrow as pa
+
+    kinds = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)
+    for index, field in enumerate(batch.schema):
+        if field.name != text_field and any(kind(field.type) for kind in kinds):
+            batch = batch.set_column(index, field.name, batch.column(index).cast(pa.string()))
+        elif field.name == text_field and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)):
+            batch = batch.set_column(index, field.name, batch.column(index).cast(pa.large_string(), safe=False))
+    return batch
+
+
+def _unreadable(error: ValueError | OverflowError, number: int, origin: Origin) -> Quarantined:
+    place = f"row {number}"
+    if isinstance(error, UnicodeDecodeError):
+        return Quarantined(origin.file, place, "not UTF-8", f"at byte {error.start}", bytes(error.object)[:4096])
+    return Quarantined(origin.file, place, "not a row with a text", str(error))
+
+
 def _document(row: dict[str, Any], number: int, origin: Origin) -> Document | Quarantined:
+    place = f"row {number}"
     try:
-        return origin.document(number, checked_text(_plain(row), origin.text_field), _plain(row))
+        text = checked_text(row, origin.text_field)
     except ValueError as error:
-        return Quarantined(origin.file, f"row {number}", "not a row with a text", str(error), repr(row).encode()[:4096])
+        return Quarantined(origin.file, place, "not a row with a text", str(error), repr(row).encode()[:4096])
+    if (size := len(text.encode())) > origin.longest:
+        detail = f"{size} bytes, at most {origin.longest} are read"
+        return Quarantined(origin.file, place, "too long", detail, text[:1024].encode(), size)
+    return origin.document(number, text, _plain(row))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Values that JSON has no form for (times, bytes) as their text."""
+    """Values that JSON has no form for (durations, bytes) as their text."""
     plain = (str, int, float, bool, list, dict, type(None))
     return {key: value if isinstance(value, plain) else str(value) for key, value in row.items()}
