@@ -164,6 +164,13 @@ def test_kept_documents_are_written_as_rows_with_all_their_fields(tmp_path: Path
     assert [{key: row[key] for key in rows[0]} for row in written] == rows
 
 
+def test_the_text_of_another_field_is_not_written_over_by_a_field_named_text(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": "1", "content": "judged", "text": "not looked at"}\n')
+    finished = run_recipe(Recipe((str(tmp_path / "in.jsonl"),), text_field="content"), tmp_path / "run")
+    export_rows(finished.shards, tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["text"] == "judged"
+
+
 def test_steps_named_alike_are_refused() -> None:
     with pytest.raises(ValueError, match=r"steps named alike: \['filter'\]"):
         Recipe(steps=(Filter(), Filter()))

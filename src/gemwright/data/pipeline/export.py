@@ -26,9 +26,9 @@ def export_rows(shards: Iterable[Path], path: Path) -> int:
 
 
 def row_of(document: Document) -> dict[str, Any]:
-    """A document's row, its other fields at the end."""
+    """A document's row, its other fields at the end; one named like ours (a `text` that was not the text) gives way."""
     own = {"id": document.id, "source": document.source, "text": document.text, "split": document.split}
-    return {**own, **document.more}
+    return {**own, **document.more, **own}
 
 
 def open_lines(path: Path, suffix: str) -> Any:
