@@ -1,3 +1,4 @@
+import gzip
 import json
 import sysconfig
 from pathlib import Path
@@ -18,6 +19,8 @@ def test_rows_are_read_from_plain_and_compressed_files(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(LINES.encode()))
     assert list(read_json_lines(tmp_path / "a.jsonl")) == EXPECTED
     assert list(read_json_lines(tmp_path / "a.jsonl.zst")) == EXPECTED
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + LINES.encode()))
+    assert list(read_folder(tmp_path)) == EXPECTED * 3
 
 
 def test_frames_of_zstandard_are_read_one_after_the_other(tmp_path: Path) -> None:
@@ -27,30 +30,26 @@ def test_frames_of_zstandard_are_read_one_after_the_other(tmp_path: Path) -> Non
     assert [row.value for row in read_rows(tmp_path / "a.jsonl.zst")] == ROWS
 
 
-def test_a_compressed_file_that_is_cut_short_or_damaged_is_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("begin", "fault"), [(0, "truncated at line 1000"), (9, "damaged at line 0")])
+def test_a_compressed_file_that_is_not_whole_is_named(tmp_path: Path, begin: int, fault: str) -> None:
+    """Also one cut between two lines, where no line tells."""
     path = tmp_path / "a.jsonl.zst"
-    whole = zstandard.ZstdCompressor().compress((LINES * 9999).encode())
-    for broken, fault in ((whole[: len(whole) // 2], "truncated"), (b"no zstd", "damaged")):
-        path.write_bytes(broken)
-        for read in (read_json_lines, read_rows):
-            with pytest.raises(ValueError, match=rf"a\.jsonl\.zst: expected a whole .*file, found a {fault} one"):
-                list(read(path))
+    lines = [json.dumps(row | {"text": "x" * 500}).encode() + b"\n" for row in ROWS[:1] * 1000]
+    compressor = zstandard.ZstdCompressor().compressobj()
+    parts = [compressor.compress(line) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for line in lines]
+    path.write_bytes(b"".join(parts)[begin:])  # and never ended
+    for read in (read_json_lines, read_rows):
+        with pytest.raises(ValueError, match=rf"a\.jsonl\.zst: expected a whole \.zst file, found one that is {fault}"):
+            list(read(path))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "{",
-        "[]",
-        '{"id": "x", "source": "s", "text": "t"}',
-        "3",
-        "",
-        '{"id": "x", "source": "s", "text": 5, "split": "train"}',
-        "[" * 99_999,
-    ],
-)
-def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, wrong: str) -> None:
-    (tmp_path / "a.jsonl").write_text(f"{LINES}{wrong}\n", encoding="utf-8")
+WRONG = [b"{", b"[]", b'{"id": "x", "source": "s", "text": "t"}', b"3", b"", b"\xff", b"[" * 100_000,
+         json.dumps(ROWS[0] | {"text": 5}).encode(), json.dumps(ROWS[0] | {"split": "test"}).encode()]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, wrong: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES.encode() + wrong + b"\n")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 4: expected a row with id, source, text, split"):
         list(read_json_lines(tmp_path / "a.jsonl"))
 
@@ -74,7 +73,7 @@ def test_a_folder_of_texts_gives_each_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_texts_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no \.jsonl, \.jsonl\.zst or text files"):
+    with pytest.raises(FileNotFoundError, match=r"no \.jsonl, \.jsonl\.gz, .* or text files"):
         list(read_folder(tmp_path))
 
 

@@ -79,12 +79,12 @@ def encode(tokenizer: _TokenizerPath, text: Annotated[str, typer.Argument(help="
 
 
 def _texts(inputs: list[Path]) -> Iterator[str]:
-    from gemwright.data.documents import read_folder, read_json_lines
+    from gemwright.data.documents import ROWS, read_folder, read_json_lines
 
     for path in inputs:
         if path.is_dir():
             documents = read_folder(path)
-        elif path.name.endswith((".jsonl", ".jsonl.zst")):
+        elif path.name.endswith(ROWS):
             documents = read_json_lines(path)
         else:
             yield _read_text(path)

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Split = Literal["train", "heldout"]
+from gemwright.data.compressed import COMPRESSED, whole_lines
 
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+
+ROWS = (".jsonl", *(f".jsonl{ending}" for ending in COMPRESSED))
 _TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".py"})
 _LIBRARY_SKIPPED = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"})
 
@@ -32,30 +36,23 @@ def split_of(document_id: str, one_in: int) -> Split:
 
 
 def read_json_lines(path: Path) -> Iterator[Document]:
-    """Rows with `id`, `source`, `text` and `split`; `.zst` files are decompressed while reading.
+    """Rows with `id`, `source`, `text` and `split`; compressed files are decompressed while reading.
 
     Raises:
-      ValueError: if a row is not JSON or lacks a field; names the file and the line. Or if the file is cut short.
+      ValueError: if a row is not JSON in UTF-8 or lacks a field, or the file breaks off; names the file and the line.
     """
-    from gemwright.data.reading.files import decompressed
-
-    with decompressed(path.open("rb"), path.name) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                document = _document(json.loads(line))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                if lines.fault:  # its last line is half of one
-                    break
-                expected = "a row with id, source, text, split"
-                raise ValueError(f"{path}, line {number}: expected {expected}: {error!r}") from None
-            yield document
-        if lines.fault:
-            raise ValueError(f"{path}: expected a whole file, found a {lines.fault} one; get the file again")
+    for number, line in enumerate(whole_lines(path), 1):
+        try:
+            yield _document(json.loads(line.decode("utf-8")))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number}: expected a row with id, source, text, split: {error!r}") from None
 
 
 def _document(row: Any) -> Document:
     if not isinstance(row["text"], str):
-        raise TypeError(f"text is of the type {type(row['text']).__name__}")
+        raise TypeError(f"text is no text but {type(row['text']).__name__}")
+    if row["split"] not in SPLITS:
+        raise ValueError(f"split is none of {', '.join(SPLITS)} but {row['split']!r}")
     return Document(row["id"], row["source"], row["text"], row["split"])
 
 
@@ -68,10 +65,10 @@ def read_folder(folder: Path, one_in: int = 50) -> Iterator[Document]:
       FileNotFoundError: if the folder holds neither.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    rows = [path for path in paths if path.name.endswith((".jsonl", ".jsonl.zst"))]
+    rows = [path for path in paths if path.name.endswith(ROWS)]
     texts = [path for path in paths if path.suffix.lower() in _TEXT_SUFFIXES]
     if not rows and not texts:
-        raise FileNotFoundError(f"{folder}: no .jsonl, .jsonl.zst or text files ({', '.join(sorted(_TEXT_SUFFIXES))})")
+        raise FileNotFoundError(f"{folder}: no {', '.join(ROWS)} or text files ({', '.join(sorted(_TEXT_SUFFIXES))})")
     for path in rows:
         yield from read_json_lines(path)
     for path in [] if rows else texts:

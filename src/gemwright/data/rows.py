@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gemwright.data.compressed import whole_lines
+
 _SPLITS = ("train", "validation", "valid", "dev", "test", "eval")
 
 
@@ -85,27 +87,10 @@ def _split_of(file: Path) -> str | None:
 
 
 def _json_lines(file: Path) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        yield from _lines(file, lines)
-
-
-def _compressed_lines(file: Path) -> Iterator[Row]:
-    from gemwright.data.reading.files import decompressed
-
+    """One row a line; lines of white space are none. Only a newline ends a line: JSON strings may hold other breaks."""
     if file.suffix == ".zst":
         _library("zstandard", file, "gemwright[train]")
-    with decompressed(file.open("rb"), file.name) as lines:
-        yield from _lines(file, lines)
-        if lines.fault:
-            kind = "gzip" if file.suffix == ".gz" else "zstd"
-            raise ValueError(f"{file}: expected a whole {kind} file, found a {lines.fault} one; get the file again")
-
-
-def _lines(file: Path, lines: Any) -> Iterator[Row]:
-    """One row a line; lines of white space are none. Only a newline ends a line: JSON strings may hold other breaks."""
-    for number, line in enumerate(lines, 1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(whole_lines(file), 1):
         if line.strip():
             yield _parsed(file, number, line.rstrip(b"\r\n"))
 
@@ -168,8 +153,8 @@ def _library(name: str, file: Path, extra: str) -> Any:
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
-    ".jsonl.zst": _compressed_lines,
-    ".jsonl.gz": _compressed_lines,
+    ".jsonl.zst": _json_lines,
+    ".jsonl.gz": _json_lines,
     ".json": _json,
     ".parquet": _parquet,
     ".arrow": _arrow,

@@ -113,7 +113,7 @@ def test_a_line_that_is_too_long_is_never_held(tmp_path: Path) -> None:
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_documents_or_records_set_aside(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("any")
-    lines = [line for line in data.split(b"\n") if line.strip()]
+    lines = [line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
     (folder / "a.jsonl").write_bytes(data)
     documents, broken = read(folder / "a.jsonl")
     assert len(documents) + len(broken) == len(lines)
@@ -191,6 +191,13 @@ def test_an_archive_that_breaks_off_gives_its_whole_records(tmp_path: Path) -> N
     (tmp_path / "a.warc.gz").write_bytes(gzip.compress(data)[:-20])
     documents, broken = read(tmp_path / "a.warc.gz")
     assert [b.reason for b in broken] == ["truncated"]
+
+
+def test_the_mark_that_some_programs_begin_a_text_with_is_no_part_of_it(tmp_path: Path) -> None:
+    for name, data in (("a.jsonl", b'{"text": "one"}\r\n{"text": "two"}\r\n'), ("a.txt", b"one")):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + data)
+    assert [d.text for d in read(tmp_path / "a.jsonl")[0]] == ["one", "two"]
+    assert [d.text for d in read(tmp_path / "a.txt")[0]] == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _passages(name: str, item: str, words: Array, min_words: int) -> Iterator[Pa
 
 def _items(path: str) -> Iterator[Sequence[str]]:
     with open_file(path) as stream:
-        text = stream.read().decode("utf-8", "replace")
+        text = stream.read().decode("utf-8-sig", "replace")
         if stream.fault:
             raise ValueError(f"{path}: {stream.fault}; a benchmark must be whole")
     try:

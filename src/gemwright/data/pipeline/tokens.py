@@ -11,12 +11,10 @@ import numpy as np
 
 from gemwright.core.arrays import map_array
 from gemwright.data.columns import Columns
-from gemwright.data.documents import Document, Split
+from gemwright.data.documents import SPLITS, Document, Split
 from gemwright.data.pipeline.pieces import Piece, shards_of
 from gemwright.data.pipeline.shards import ColumnWriter, partial_of, put_in_place, read_shard, write_json
 from gemwright.text.tokenizer import Tokenizer, load_tokenizer
-
-SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 _ROWS = 10_000  # of the table, held at a time
 

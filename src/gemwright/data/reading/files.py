@@ -1,31 +1,17 @@
 """Files of any kind of place: found by folder, pattern or address (fsspec), decompressed while reading."""
 
-import bz2
-import io
-import lzma
-import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Sequence
+from typing import Any
 
+from gemwright.data.compressed import COMPRESSED, Stream, decompressed
 from gemwright.data.reading.datasets import only_data
 
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 TEXTS = (".txt", ".md", ".rst", ".py")
 ROWS = (".jsonl", ".ndjson")
 TABLES = (".parquet", ".arrow")
 PAGES = (".html", ".htm")
 ARCHIVES = (".warc", ".wet", ".warc.txt")
 KNOWN = (*ARCHIVES, *TEXTS, *ROWS, *TABLES, *PAGES)  # .warc.txt before .txt
-
-_PIECE = 1 << 16  # compressed bytes taken at a time
-
-
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def find_files(inputs: Sequence[str]) -> list[str]:
@@ -76,19 +62,6 @@ def plain_name(path: str) -> str:
     return next((lower[: -len(end)] for end in COMPRESSED if lower.endswith(end)), lower)
 
 
-class Stream(io.BufferedReader):
-    """The bytes of a file, decompressed. After the last byte `fault` says what cut it short, if anything did."""
-
-    def __init__(self, raw: "_Members") -> None:
-        super().__init__(raw, buffer_size=1 << 20)
-        self._members = raw
-
-    @property
-    def fault(self) -> str | None:
-        """`truncated` or `damaged`, once reading has come to that place."""
-        return self._members.fault
-
-
 def open_raw(path: str) -> Any:
     """A file's bytes as they are stored; can be searched."""
     import fsspec
@@ -106,77 +79,3 @@ def open_file(path: str) -> Stream:
       OSError: if the place cannot be reached; nothing is known of the file then.
     """
     return decompressed(open_raw(path), path)
-
-
-def decompressed(raw: BinaryIO, path: str) -> Stream:
-    """The bytes of a file that is open, as `open_file` gives them."""
-    ending = next((end for end in COMPRESSED if path.lower().endswith(end)), None)
-    return Stream(_Members(raw, _decoders(ending) if ending else None))
-
-
-class _Members(io.RawIOBase):
-    """The members of a compressed file, one after the other, or a plain file's bytes."""
-
-    def __init__(self, raw: BinaryIO, new: Callable[[], _Decoder] | None) -> None:
-        self.fault: str | None = None
-        self._raw, self._new = raw, new
-        self._decoder = new() if new else None
-        self._ready = memoryview(b"")
-        self._begun = False  # whether the member at hand has any bytes
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            data = self._next_bytes()
-            if not data:
-                return 0
-            self._ready = memoryview(self._expand(data))
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _next_bytes(self) -> bytes:
-        """What the decoder gets next; nothing at the end, or after a fault."""
-        if self.fault:
-            return b""
-        if self._decoder is None or self._new is None or not self._decoder.eof:
-            data = self._raw.read(_PIECE)
-            if not data and self._begun:
-                self.fault = "truncated"
-            return data
-        rest = self._decoder.unused_data.lstrip(b"\0")  # some writers fill blocks with zeros
-        while not rest and (data := self._raw.read(_PIECE)):
-            rest = data.lstrip(b"\0")
-        self._decoder, self._begun = self._new(), False
-        return rest
-
-    def _expand(self, data: bytes) -> bytes:
-        if self._decoder is None:
-            return data
-        try:
-            self._begun = True
-            expanded = self._decoder.decompress(data)
-            self._begun = not self._decoder.eof
-            return expanded
-        except Exception:  # each library has an error of its own
-            self.fault = "damaged"
-            return b""
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _decoders(ending: str) -> Callable[[], _Decoder]:
-    if ending == ".gz":
-        return lambda: zlib.decompressobj(31)
-    if ending == ".bz2":
-        return bz2.BZ2Decompressor
-    if ending == ".xz":
-        return lzma.LZMADecompressor
-    import zstandard  # an extra: only such files need it
-
-    return lambda: zstandard.ZstdDecompressor().decompressobj()

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gemwright.data.compressed import UTF8_MARK, Stream
 from gemwright.data.documents import Document, Split, split_of
-from gemwright.data.reading.files import Stream, open_file
+from gemwright.data.reading.files import open_file
 from gemwright.data.reading.lines import Line, read_lines
 from gemwright.data.reading.quarantined import Quarantined
 
@@ -51,6 +52,8 @@ def read_json_rows(origin: Origin) -> Read:
             if not line.ended and stream.fault:
                 break
             number = line.number
+            if number == 1:
+                line = replace(line, data=line.data.removeprefix(UTF8_MARK))
             if line.data.strip():
                 yield _row(line, origin)
         yield from fault_of(stream, origin, f"after line {number}")
@@ -103,7 +106,7 @@ def read_text_file(origin: Origin) -> Read:
         yield broken
         return
     try:
-        yield origin.document("1", data.decode("utf-8"), {"id": origin.name})
+        yield origin.document("1", data.decode("utf-8-sig"), {"id": origin.name})
     except UnicodeDecodeError as error:
         yield Quarantined(origin.file, "whole file", "not UTF-8", f"at byte {error.start}", data)
 
