@@ -11,7 +11,9 @@ from typing import Any, BinaryIO, Protocol
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 UTF8_MARK = b"\xef\xbb\xbf"  # some programs begin a text with it; it is no part of the text
 
-_PIECE = 1 << 16  # compressed bytes taken at a time
+_PIECE = 1 << 16  # bytes of a plain file taken at a time
+_COMPRESSED_PIECE = 1 << 12  # and of a compressed one: Zstandard may make 128 MB of so many, the others less
+_PART = 16 << 20  # bytes taken at a time from decoders that can be asked for fewer than they have
 
 
 class _Decoder(Protocol):
@@ -73,8 +75,9 @@ class _Members(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            data = self._next_bytes()
-            if not data:
+            more = isinstance(self._decoder, _ByParts) and self._decoder.has_more and not self.fault
+            data = b"" if more else self._next_bytes()
+            if not data and not more:
                 return 0
             self._ready = memoryview(self._expand(data))
         count = min(len(buffer), len(self._ready))
@@ -87,12 +90,12 @@ class _Members(io.RawIOBase):
         if self.fault:
             return b""
         if self._decoder is None or self._new is None or not self._decoder.eof:
-            data = self._raw.read(_PIECE)
+            data = self._raw.read(_COMPRESSED_PIECE if self._decoder else _PIECE)
             if not data and self._begun:
                 self.fault = "truncated"
             return data
         rest = self._decoder.unused_data.lstrip(b"\0")  # some writers fill blocks with zeros
-        while not rest and (data := self._raw.read(_PIECE)):
+        while not rest and (data := self._raw.read(_COMPRESSED_PIECE)):
             rest = data.lstrip(b"\0")
         self._decoder, self._begun = self._new(), False
         return rest
@@ -114,13 +117,35 @@ class _Members(io.RawIOBase):
         super().close()
 
 
+class _ByParts:
+    """A decoder that keeps what is more than a part: 40 bytes of bzip2 may be 45 MB."""
+
+    def __init__(self, whole: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._whole = whole
+
+    @property
+    def eof(self) -> bool:
+        return self._whole.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._whole.unused_data
+
+    @property
+    def has_more(self) -> bool:
+        return not self.eof and not self._whole.needs_input
+
+    def decompress(self, data: bytes, /) -> bytes:
+        return self._whole.decompress(data, _PART)
+
+
 def _decoders(ending: str) -> Callable[[], _Decoder]:
     if ending == ".gz":
         return lambda: zlib.decompressobj(31)
     if ending == ".bz2":
-        return bz2.BZ2Decompressor
+        return lambda: _ByParts(bz2.BZ2Decompressor())
     if ending == ".xz":
-        return lzma.LZMADecompressor
+        return lambda: _ByParts(lzma.LZMADecompressor())
     import zstandard  # an extra: only such files need it
 
     return lambda: zstandard.ZstdDecompressor().decompressobj()

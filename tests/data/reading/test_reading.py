@@ -4,8 +4,10 @@ import bz2
 import gzip
 import json
 import lzma
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from gemwright.data.documents import Document
 from gemwright.data.reading.files import find_files
 from gemwright.data.reading.quarantined import Quarantined
 from gemwright.data.reading.read import origin_of, read_documents
+
+T = TypeVar("T")
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -99,14 +103,27 @@ def test_a_bad_line_is_set_aside_with_its_place_and_bytes_and_reading_goes_on(tm
 def test_a_line_that_is_too_long_is_never_held(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(LINES + b'{"text": "' + b"x" * 100_000_000 + b'"}\n' + LINES)
-    import tracemalloc
-
-    tracemalloc.start()
-    documents, broken = read(path, longest=1 << 20)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (documents, broken), peak = with_peak(lambda: read(path, longest=1 << 20))
     assert (len(documents), [(b.reason, b.size) for b in broken]) == (2 * len(ROWS), [("too long", 100_000_012)])
     assert peak < 20 << 20, "a few copies of a megabyte; the line has a hundred"
+
+
+@pytest.mark.parametrize(("ending", "size"), [(".bz2", 150_000_000), (".zst", 500_000_000)])
+def test_a_few_bytes_that_unpack_to_very_many_are_never_held(tmp_path: Path, ending: str, size: int) -> None:
+    path = tmp_path / f"a.jsonl{ending}"
+    path.write_bytes(COMPRESS[ending](b"x" * size))
+    (documents, broken), peak = with_peak(lambda: read(path, longest=1 << 20))
+    assert (documents, [(b.reason, b.size) for b in broken]) == ([], [("too long", size)])
+    assert peak < size * 0.6
+
+
+def with_peak(do: Callable[[], T]) -> tuple[T, int]:
+    """What a function returns, and the most memory it took."""
+    tracemalloc.start()
+    result = do()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, peak
 
 
 @settings(deadline=None, max_examples=60)
