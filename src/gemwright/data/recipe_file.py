@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+RECIPE_MODULE = "gemwright_recipe_"
+"""What the names of recipes' modules begin with."""
+
 
 def run_recipe_file(path: Path) -> ModuleType:
     """The file's module.
@@ -17,7 +20,7 @@ def run_recipe_file(path: Path) -> ModuleType:
     """
     if path.suffix != ".py":
         raise ValueError(f"{path}: expected a recipe, a Python file whose name ends in .py, found another")
-    spec = importlib.util.spec_from_file_location(f"gemwright_recipe_{path.stem}", path.resolve())
+    spec = importlib.util.spec_from_file_location(f"{RECIPE_MODULE}{path.stem}", path.resolve())
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

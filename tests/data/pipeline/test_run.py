@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gemwright.data.leaks.search import Decontaminate
 from gemwright.data.pipeline.export import export_rows
+from gemwright.data.pipeline.load import load_recipe
 from gemwright.data.pipeline.recipe import Filter, Recipe
 from gemwright.data.pipeline.run import run_recipe
 from gemwright.data.pipeline.shards import read_shard
@@ -17,6 +20,7 @@ from gemwright.data.repeats.exact import Exact
 from gemwright.data.repeats.near import Near
 from gemwright.data.repeats.passages import Passages
 from gemwright.data.rules.blocked import BlockList
+from gemwright.data.rules.learned import Learned
 
 # Daft leaves a pipe of its workers to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -176,9 +180,75 @@ def test_steps_named_alike_are_refused() -> None:
         Recipe(steps=(Filter(), Filter()))
 
 
-def test_a_failing_worker_says_why_in_words(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text('{"text": "a b c"}\n')
-    from gemwright.data.leaks.search import Decontaminate
+OWN = """
+from dataclasses import dataclass
+from gemwright.data.pipeline.recipe import Filter, Recipe
+from gemwright.data.rules.batch import Verdicts
 
-    with pytest.raises(ValueError, match="no benchmark to read"):
-        run_recipe(Recipe((str(tmp_path / "in.jsonl"),), (Decontaminate((str(tmp_path / "none"),)),)), tmp_path / "run")
+@dataclass(frozen=True)
+class Short:
+    least: int
+    name: str = "own"
+    def __call__(self, batch):
+        return Verdicts([None if len(text) / self.least > 1 else "short" for text in batch.texts])
+
+class Unsettled:
+    name = "unsettled"
+
+def recipe():
+    return Recipe(("in.jsonl",), (Filter((Short(5),)),))
+
+def broken():
+    return Recipe(("in.jsonl",), (Filter((Short(0),)),))
+
+def unsettled():
+    return Recipe(("in.jsonl",), (Filter((Unsettled(),)),))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe with a rule of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    Path("in.jsonl").write_text('{"text": "a b"}\n{"text": "a b c d e"}\n')
+    return "own.py"
+
+
+def test_a_recipes_own_rule_reaches_every_worker(own: str) -> None:
+    assert run_recipe(load_recipe(own), Path("run"), workers=2).summary()["dropped"] == {"filter/own:short": 1}
+
+
+def test_a_rule_that_fails_is_told_with_its_line(own: str) -> None:
+    with pytest.raises(ValueError, match=r"own\.py, line 11: ZeroDivisionError: "):
+        run_recipe(load_recipe(f"{own}:broken"), Path("run"))
+
+
+def test_a_rule_that_a_later_run_would_not_know_again_is_refused(own: str) -> None:
+    with pytest.raises(ValueError, match=r"Unsettled object at .*make its class a dataclass"):
+        run_recipe(load_recipe(f"{own}:unsettled"), Path("run"))
+
+
+def test_a_failing_worker_says_why_in_words(own: str) -> None:
+    with pytest.raises(ValueError, match=r"none\.npz"):
+        run_recipe(Recipe(("in.jsonl",), (Filter((Learned("none.npz"),)),)), Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"steps": (Decontaminate(("none",)),)}, "no benchmark to read"), ({"tokenizer": "none"}, "none: no such file")],
+)
+def test_what_is_wanted_last_is_missed_first(own: str, more: dict[str, Any], message: str) -> None:
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        run_recipe(Recipe(("in.jsonl",), **more), Path("run"))
+    assert not Path("run").exists()
+
+
+def test_a_benchmark_that_came_later_is_not_passed_for_looked_for(own: str) -> None:
+    Path("quiz").mkdir()
+    Path("quiz/a.txt").write_text("one two three four five six seven eight")
+    looked = Recipe(("in.jsonl",), (Decontaminate(("quiz",)),))
+    run_recipe(looked, Path("run"))
+    Path("quiz/b.txt").write_text("eight seven six five four three two one")
+    with pytest.raises(FileExistsError, match="files that have changed"):
+        run_recipe(looked, Path("run"))

@@ -7,10 +7,13 @@ see the files under the same paths.
 import functools
 import json
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+from gemwright.data.recipe_file import RECIPE_MODULE
 from gemwright.data.rules.batch import Rule, judge
 
 Engine = Literal["native", "ray"]
@@ -69,9 +72,19 @@ def _worker(daft: Any, work: Work, engine: Engine, workers: int) -> Callable[[An
         def each(self, pieces: Any) -> list[str]:
             return [_guarded(work, piece) for piece in pieces.to_pylist()]
 
+    _send_recipes_whole()
     Worker.each = daft.method.batch(return_dtype=daft.DataType.string())(Worker.each)
     processes = {"max_concurrency": workers, "use_process": True} if engine == "native" else {}
     return daft.cls(Worker, **processes)().each
+
+
+def _send_recipes_whole() -> None:
+    """Steps and rules of a recipe's own go to the workers by what they are: these cannot import its file."""
+    from daft.pickle import cloudpickle
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith(RECIPE_MODULE):
+            cloudpickle.register_pickle_by_value(module)
 
 
 def _each(work: Work) -> Callable[[Any], list[str]]:
@@ -88,6 +101,9 @@ def _guarded(work: Work, piece: str) -> str:
             return json.dumps({"result": work(piece)})
     except (ValueError, OSError, ModuleNotFoundError, MemoryError) as error:
         return json.dumps({"error": f"{type(error).__name__}: {error}" if not str(error) else str(error)})
+    except Exception as error:  # of a step or rule; a recipe may have its own
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return json.dumps({"error": f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"})
 
 
 def _daft_module() -> Any:

@@ -1,12 +1,15 @@
 """A recipe: which files, which steps, in which order. A Python function returns one; there is no other language."""
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gemwright.data.documents import Document
+from gemwright.data.leaks.search import Decontaminate
 from gemwright.data.rules.batch import Rule, Verdicts, judge
+from gemwright.data.rules.learned import Learned
 from gemwright.data.step import Arrays, Global, Step
 
 
@@ -63,9 +66,34 @@ class Recipe:
         return replace(self, inputs=tuple(inputs))
 
     def fingerprint(self, files: Sequence[str]) -> str:
-        """Of everything that the result depends on: the settings, and the files with their sizes and times."""
-        text = repr(replace(self, inputs=())) + "".join(f"\n{file} {_version(file)}" for file in files)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Of everything that the result depends on: the settings, and all files read with their sizes and times.
+
+        Raises:
+          ValueError: if a step or rule cannot be told from another when the run goes on.
+        """
+        settings = repr(replace(self, inputs=()))
+        if unsettled := re.search(r"<[^<>]* at 0x[0-9a-f]+>", settings):
+            raise ValueError(
+                f"{unsettled[0]}: a run that goes on would not know it again; make its class a dataclass, whose fields "
+                f"are its settings"
+            )
+        versions = "".join(f"\n{file} {_version(file)}" for file in (*files, *self._beside()))
+        return hashlib.sha256((settings + versions).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _beside(self) -> Iterator[str]:
+        """Files that the steps read beside the documents: benchmarks, models, the tokenizer's."""
+        for step in self.steps:
+            if isinstance(step, Decontaminate):
+                yield from (file for given in step.against for file in _files(given, "*"))
+            if isinstance(step, Filter):
+                yield from (rule.model for rule in step.rules if isinstance(rule, Learned))
+        if self.tokenizer is not None:
+            yield from _files(self.tokenizer, "tokenizer*")
+
+
+def _files(name: str, pattern: str) -> list[str]:
+    path = Path(name)
+    return sorted(map(str, path.rglob(pattern))) if path.is_dir() else [name]
 
 
 def _version(file: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gemwright.data.leaks.contamination import Contamination, contamination
+from gemwright.data.leaks.items import read_benchmarks
 from gemwright.data.leaks.search import Decontaminate
 from gemwright.data.pipeline.account import Account
 from gemwright.data.pipeline.engine import Engine, run_work
@@ -28,6 +29,7 @@ from gemwright.data.pipeline.shards import write_json
 from gemwright.data.pipeline.tokens import Counts, TokenStage, join_pieces, tokenise_piece
 from gemwright.data.reading.files import find_files
 from gemwright.data.step import Global
+from gemwright.text.tokenizer import load_tokenizer
 
 Progress = Callable[[str, int, int], None]  # a step's name, pieces done, pieces in all
 
@@ -87,13 +89,15 @@ def run_recipe(
     The folder then has `summary.json`, `report.html`, a folder for each step and, with a tokenizer, `tokens/`.
 
     Raises:
-      FileNotFoundError: if an input has no file.
+      FileNotFoundError: if an input has no file, or a benchmark or the tokenizer is missing.
       FileExistsError: if `out` holds the run of another recipe or of other files, or is no folder.
-      ValueError: if `out` is inside one of the inputs: what is written there would be read when the run goes on.
+      ValueError: if `out` is inside one of the inputs: what is written there would be read when the run goes on; or if
+        a step or rule cannot be known again then.
       BlockingIOError: if another run is at work in `out`.
     """
     files = find_files(recipe.inputs)
     _check_place(out, recipe.inputs)
+    _check_beside(recipe)
     do = functools.partial(run_work, engine=engine, workers=workers, address=address)
     with _alone(out):
         _claim(out, recipe.fingerprint(files))
@@ -186,6 +190,15 @@ def _check_place(out: Path, inputs: Sequence[str]) -> None:
             raise ValueError(
                 f"{out}: lies inside the input {name} and would be read as a part of it; choose another place"
             )
+
+
+def _check_beside(recipe: Recipe) -> None:
+    """Try now what is wanted only after the long work, since a recipe that is mended then begins anew."""
+    for step in recipe.all_steps:
+        if isinstance(step, Decontaminate):
+            read_benchmarks(step.against, step.min_words)
+    if recipe.tokenizer is not None:
+        load_tokenizer(Path(recipe.tokenizer))
 
 
 @contextmanager
