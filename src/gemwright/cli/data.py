@@ -1,7 +1,10 @@
 """`gemwright data`: documents cleaned, deduplicated, decontaminated; one step alone or a whole recipe."""
 
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -184,7 +187,8 @@ def _one_step(
     recipe, files = Recipe(tuple(inputs), tuple(steps), text_field=field), find_files(inputs)
     check_output(output, files)
     folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(files)[:12]}")
-    finished = run_recipe(recipe, folder, workers=workers)
+    with _stoppable():
+        finished = run_recipe(recipe, folder, workers=workers)
     export_rows(finished.shards, output)
     export_quarantine(folder, output.with_name(output.name + ".quarantine.jsonl"))
     shutil.rmtree(folder)
@@ -200,7 +204,7 @@ def _carry_out(
     from gemwright.data.pipeline.run import run_recipe
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+    with _stoppable(), Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def progress(name: str, done: int, total: int) -> None:
@@ -210,6 +214,16 @@ def _carry_out(
 
         finished = run_recipe(recipe, out, engine.value, workers, address, progress)
     show(finished.summary(), as_json)
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Ctrl-C ends the process at once: Daft's threads would abort an interpreter that ends in order."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 for verb in (examples, ablate, scaling):

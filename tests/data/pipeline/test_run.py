@@ -15,7 +15,7 @@ from gemwright.data.pipeline.export import export_rows
 from gemwright.data.pipeline.load import load_recipe
 from gemwright.data.pipeline.recipe import Filter, Recipe
 from gemwright.data.pipeline.run import run_recipe
-from gemwright.data.pipeline.shards import read_shard
+from gemwright.data.pipeline.shards import partial_of, read_shard
 from gemwright.data.repeats.exact import Exact
 from gemwright.data.repeats.near import Near
 from gemwright.data.repeats.passages import Passages
@@ -143,9 +143,13 @@ def test_a_run_killed_again_and_again_ends_like_one_left_alone(whole: Path, inpu
         killed = subprocess.run([sys.executable, str(script), str(file), moment])
         assert killed.returncode == -signal.SIGKILL
     assert list(out.rglob(".*.*.*")), "something was left half written"
+    (out / "tokens").mkdir()
+    partial_of(out / "tokens" / "train.npy").touch()
+    partial_of(out / "report.html").touch()
+    (out / ".gitignore").touch()
     run_recipe(recipe(inputs), out)
     assert content(out) == content(whole)
-    assert not list(out.rglob(".*.parquet.*")), "what was half written is swept away"
+    assert list(out.rglob(".*")) == [out / ".gitignore"], "what was half written is swept away"
 
 
 def test_two_runs_do_not_work_in_one_folder(inputs: Path, tmp_path: Path) -> None:

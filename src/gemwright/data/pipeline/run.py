@@ -25,7 +25,7 @@ from gemwright.data.pipeline.pieces import (
 )
 from gemwright.data.pipeline.recipe import Recipe
 from gemwright.data.pipeline.report import write_report
-from gemwright.data.pipeline.shards import write_json
+from gemwright.data.pipeline.shards import is_partial, write_json
 from gemwright.data.pipeline.tokens import Counts, TokenStage, join_pieces, tokenise_piece
 from gemwright.data.reading.files import find_files
 from gemwright.data.step import Global
@@ -227,7 +227,8 @@ def _claim(out: Path, fingerprint: str) -> None:
         raise FileExistsError(
             f"{out}: holds the run of another recipe or of files that have changed; choose a new folder"
         )
-    for partial in out.glob("*/*/.*"):  # left by a run that was killed
-        partial.unlink(missing_ok=True)
-    for scratch in out.glob("*/.scratch-*"):
+    for scratch in out.glob("*/.scratch-*"):  # left by a run that was killed
         shutil.rmtree(scratch)
+    for path in list(out.rglob(".*")):
+        if is_partial(path):
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,11 @@ def put_in_place(partial: Path, path: Path) -> None:
 def partial_of(path: Path) -> Path:
     """Where a file is written before it is put in place."""
     return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a name is one that `partial_of` gives."""
+    return re.fullmatch(r"\..+\.\d+\.[0-9a-f]{8}", path.name) is not None
 
 
 def write_json(path: Path, value: Any) -> None:
