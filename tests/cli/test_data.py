@@ -111,6 +111,9 @@ def test_a_recipe_is_carried_out_and_shown(rows: Path, run: Run, monkeypatch: py
         (["filter", "--input", "in.jsonl", "--output", "."], "found a folder; choose another name"),
         (["filter", "--input", "in.jsonl", "--output", "pipe"], "found a device or a pipe; choose another name"),
         (["examples", "in.jsonl", "--output", "in.jsonl"], "in.jsonl: is one of the inputs"),
+        (["filter", "--input", "in.jsonl", "--output", "o.jsonl.xz"], "what is written are JSON lines"),
+        (["filter", "--input", "*.py", "--output", "o.parquet"], "what is written are JSON lines"),
+        (["filter", "--input", "*.bin", "--output", "o"], "*.bin: no file to read"),
         (["filter", "--input", "nowhere://x", "--output", "o"], "nowhere://x: Protocol not known"),
         (["filter", "--input", "in.jsonl", "--output", "o", "--rules", "typo"], "'typo': no such rule; there are"),
         (["dedup", "--input", "in.jsonl", "--output", "o", "--kinds", "typo"], "'typo': no such kind of repeat"),
@@ -138,6 +141,7 @@ def test_mistakes_are_told_in_one_line(
     Path("words").write_bytes(b"\xff")
     Path("empty").write_text("\n")
     before = rows.read_bytes()
+    Path("a.bin").touch()
     done = run("data", *arguments)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err

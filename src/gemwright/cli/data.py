@@ -186,6 +186,8 @@ def _one_step(
 
     recipe, files = Recipe(tuple(inputs), tuple(steps), text_field=field), find_files(inputs)
     check_output(output, files)
+    if output.suffix.lower() in (".bz2", ".xz", ".parquet", ".arrow"):  # would be read as what it is named
+        raise ValueError(f"{output}: what is written are JSON lines; name a .jsonl file, or .jsonl.gz or .jsonl.zst")
     folder = output.with_name(f"{output.name}.run-{recipe.fingerprint(files)[:12]}")
     with _stoppable():
         finished = run_recipe(recipe, folder, workers=workers)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,10 @@ def test_inputs_are_files_folders_patterns_and_addresses(tmp_path: Path) -> None
     assert [Path(p).name for p in find_files([str(tmp_path / "*.jsonl"), str(tmp_path / "b.jsonl")])] == ["b.jsonl"]
     with pytest.raises(FileNotFoundError, match=r"no file to read \(endings"):
         find_files([str(tmp_path / "missing")])
+    assert [Path(p).name for p in find_files([str(tmp_path / "*")])] == ["a.txt.gz", "b.jsonl", "c.WET.gz"]
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff.txt", os.O_CREAT))
+    with pytest.raises(ValueError, match=r"udcff\.txt': the name is not UTF-8"):
+        find_files([str(tmp_path)])
     with fsspec.open("memory://bucket/rows.jsonl", "wb") as file:
         file.write(LINES)
     (address,) = find_files(["memory://bucket"])

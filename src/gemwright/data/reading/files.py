@@ -21,7 +21,7 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
     Raises:
       FileNotFoundError: if an input has no readable file.
-      ValueError: if there is no input, or an address of a kind that is not known here.
+      ValueError: if there is no input, an address of a kind that is not known here, or a name that is not UTF-8.
     """
     if not inputs:
         raise ValueError("no inputs: name files, folders or addresses in the recipe or with --input")
@@ -31,8 +31,16 @@ def find_files(inputs: Sequence[str]) -> list[str]:
         if not paths:
             endings = ", ".join(KNOWN)
             raise FileNotFoundError(f"{name}: no file to read (endings {endings}, also compressed {COMPRESSED})")
-        found += paths
+        found += map(_checked_name, paths)
     return list(dict.fromkeys(found))
+
+
+def _checked_name(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path!a}: the name is not UTF-8, so that no record can tell it; rename the file") from None
+    return path
 
 
 def _below(name: str) -> list[str]:
@@ -43,7 +51,7 @@ def _below(name: str) -> list[str]:
     except (ImportError, ValueError) as error:  # the package for such addresses is missing, or there is none
         raise ValueError(f"{name}: {error}") from None
     if "*" in name:
-        paths = [str(p) for p in system.glob(path) if system.isfile(p)]
+        paths = [p for p in map(str, system.glob(path)) if kind_of(p) and system.isfile(p)]
     elif system.isdir(path):
         paths = [p for p in only_data(system, map(str, system.find(path))) if kind_of(p)]
     else:
