@@ -211,6 +211,13 @@ def test_an_archive_that_breaks_off_gives_its_whole_records(tmp_path: Path) -> N
     assert [b.reason for b in broken] == ["truncated"]
 
 
+def test_what_a_row_says_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    splits = ["train", "heldout", "test", "validation", "dev"]
+    rows = [json.dumps({"text": "t", "split": split}) for split in splits * 20]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    assert [d.split for d in read(tmp_path / "a.jsonl")[0]] == ["train", *["heldout"] * 4] * 20
+
+
 def test_the_mark_that_some_programs_begin_a_text_with_is_no_part_of_it(tmp_path: Path) -> None:
     for name, data in (("a.jsonl", b'{"text": "one"}\r\n{"text": "two"}\r\n'), ("a.txt", b"one")):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + data)

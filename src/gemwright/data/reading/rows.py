@@ -11,6 +11,8 @@ from gemwright.data.reading.files import open_file
 from gemwright.data.reading.lines import Line, read_lines
 from gemwright.data.reading.quarantined import Quarantined
 
+_HELD_OUT = ("heldout", "validation", "valid", "dev", "test", "eval")
+
 Read = Iterator[Document | Quarantined]
 
 
@@ -40,7 +42,8 @@ class Origin:
         given = row.get("id")
         id = str(given) if isinstance(given, str | int) and given != "" else f"{self.name}#{number}"
         source, split = row.get("source"), row.get("split")
-        side: Split = split if split in ("train", "heldout") else split_of(id, self.one_in)
+        held = "heldout" if split in _HELD_OUT else split_of(id, self.one_in)
+        side: Split = "train" if split == "train" else held
         return Document(id, source if isinstance(source, str) and source else self.source, text, side, more)
 
 
