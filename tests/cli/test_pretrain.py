@@ -55,6 +55,17 @@ def test_another_setting_for_the_same_folder_is_refused(run: Run, tmp_path: Path
         ("mesh.data=7", "expected sizes for 2 devices"),
         ("model.head_dim=7", "--set model.head_dim=7: head_dim 7 is odd"),
         ("tokens_per_step=100", "expected a multiple of 32"),
+        ("tokens_per_step=0", "tokens_per_step 0: expected a number, 1 or more"),
+        ("stages.0.length=0", "length 0: expected a number, 1 or more"),
+        ("stages.0.steps=0", "steps 0: expected a number, 1 or more"),
+        ("optimizer.lr=nan", "lr nan: expected a number, 0 or more"),
+        ("optimizer.adam_b1=1", "adam_b1 1.0: expected a number, 0 or more and below 1"),
+        ("compute.accumulate=0", "accumulate 0: expected a number, 1 or more"),
+        ("guard.window=0", "window 0: expected a number, 1 or more"),
+        ("model.num_kv_heads=0", "--set model.num_kv_heads=0: "),
+        ("model.embed_dim=-1", "embed_dim -1: expected a number, 1 or more"),
+        ("seed=-1", "seed -1: expected a number, 0 or more"),
+        ("save_every=0", "save_every 0: expected 1 or more"),
     ],
 )
 def test_a_wrong_setting_is_told(run: Run, tmp_path: Path, setting: str, told: str) -> None:

@@ -87,6 +87,13 @@ def test_the_state_of_another_run_is_refused(whole: tuple[Gemma, Path]) -> None:
         train(other, DATA, whole[1])
 
 
+def test_tokens_that_the_model_has_no_rows_for_are_refused(tmp_path: Path) -> None:
+    """The gather of a row that is not there would take another."""
+    small = replace(RUN, model=gemma1(num_kv_heads=1, **SIZES | {"vocab_size": 5}))
+    with pytest.raises(ValueError, match=r"step 0: token \d+ in the data, where model\.vocab_size is 5"):
+        train(small, DATA, tmp_path)
+
+
 def test_a_state_of_an_older_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="state of an older version"):

@@ -223,6 +223,12 @@ class _Loop:
         """Those of some steps, stacked, each row on its device."""
         length, rows = self.run.length(steps.start), self.run.rows(steps.start)
         found = [self.data.batch(step + self.skipped, rows, length) for step in steps]
+        largest = max(int(np.max(batch.inputs)) for batch in found)
+        if largest >= self.run.model.vocab_size:  # a gather would take another row, and nobody would see
+            raise ValueError(
+                f"step {steps.start}: token {largest} in the data, where model.vocab_size is "
+                f"{self.run.model.vocab_size}; tokenizer and model do not belong together"
+            )
         return jax.tree.map(lambda *parts: place(np.stack(parts), self.task.mesh, BATCHES), *found)
 
     def _went_back(self) -> bool:

@@ -58,6 +58,10 @@ class Pretraining:
     read: Callable[[Run, Path], Corpus]
     save_every: int = 100
 
+    def __post_init__(self) -> None:
+        if self.save_every < 1:
+            raise ValueError(f"save_every {self.save_every}: expected 1 or more")
+
 
 def read_recipe(path: Path, settings: Mapping[str, str]) -> Pretraining:
     """Run a recipe's function `pretraining`.

@@ -1,10 +1,23 @@
 """A training run as a value: recipes are functions that return one."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from gemwright.core.sharding import MeshShape
 from gemwright.models.family import Config
+
+
+def _expect(what: object, least: float, *names: str, below: float = math.inf) -> None:
+    """
+    Raises:
+      ValueError: if a field is no number, less than `least`, or not less than `below`.
+    """
+    for name in names:
+        value = getattr(what, name)
+        if not least <= value < below:
+            upper = "" if below == math.inf else f" and below {below:g}"
+            raise ValueError(f"{name} {value}: expected a number, {least:g} or more{upper}")
 
 
 @dataclass(frozen=True)
@@ -18,6 +31,10 @@ class Stage:
     steps: int
     length: int
     rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _expect(self, 0, "steps", "rate")
+        _expect(self, 1, "length")
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,10 @@ class Optimizer:
     adam_b2: float = 0.97
     clip: float = 1.0
 
+    def __post_init__(self) -> None:
+        _expect(self, 0, "lr", "warmup", "final_share", "cooldown", "weight_decay", "clip")
+        _expect(self, 0, "adam_b1", "adam_b2", below=1)
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -64,6 +85,10 @@ class Compute:
     scan: bool = False
     accumulate: int = 1
     z_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        _expect(self, 1, "accumulate")
+        _expect(self, 0, "z_loss")
 
 
 @dataclass(frozen=True)
@@ -90,6 +115,8 @@ class Guard:
     replay_steps: int = 1
 
     def __post_init__(self) -> None:
+        _expect(self, 0, "spike", "rollbacks", "memory_every", "replay_every")
+        _expect(self, 1, "window", "patience")
         if self.replay_every and not 1 <= self.replay_steps <= self.replay_every:
             raise ValueError(f"replay_steps {self.replay_steps}: expected 1 to replay_every, {self.replay_every}")
 
@@ -111,6 +138,12 @@ class Run:
     mesh: MeshShape = field(default_factory=MeshShape)
     guard: Guard = field(default_factory=Guard)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _expect(self, 1, "steps", "tokens_per_step")
+        _expect(self, 0, "seed")
+        model: Any = self.model
+        _expect(model, 1, *(one.name for one in fields(model) if one.type is int))
 
     @property
     def steps(self) -> int:

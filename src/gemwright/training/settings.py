@@ -78,7 +78,7 @@ def changed(value: T, name: str, text: str, whole: str | None = None) -> T:
         return typing.cast(T, (*value[: int(first)], new, *value[int(first) + 1 :]))
     try:
         return dataclasses.replace(typing.cast(Any, value), **{first: new})
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"--set {whole}={text}: {error}") from None
 
 
