@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_tokens_that_the_model_has_no_rows_for_are_refused(tmp_path: Path) -> No
     small = replace(RUN, model=gemma1(num_kv_heads=1, **SIZES | {"vocab_size": 5}))
     with pytest.raises(ValueError, match=r"step 0: token \d+ in the data, where model\.vocab_size is 5"):
         train(small, DATA, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named_and_without_it_the_run_goes_on(
+    whole: tuple[Gemma, Path], tmp_path: Path
+) -> None:
+    train(RUN, DATA, tmp_path, save_every=2, until=4)
+    shutil.rmtree(tmp_path / "checkpoints" / "4" / "state")
+    with pytest.raises(ValueError, match=r"checkpoints/4: cannot be read .* goes on from step 2"):
+        train(RUN, DATA, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "4")
+    assert jax.tree.all(jax.tree.map(np.array_equal, train(RUN, DATA, tmp_path), whole[0]))
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(ValueError, match="expected a folder of checkpoints, found a file"):
+        train(RUN, DATA, tmp_path)
 
 
 def test_a_state_of_an_older_version_is_refused(tmp_path: Path) -> None:

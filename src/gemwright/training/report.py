@@ -136,9 +136,18 @@ def _exact(value: float) -> float:
 
 
 def read_losses(folder: Path) -> list[float]:
-    """The loss of each step so far, in nats a token; NaN where it was none."""
-    with (folder / LOSSES).open() as lines:
-        found = [json.loads(line)["loss"] for line in lines]
+    """The loss of each step so far, in nats a token; NaN where it was none.
+
+    Raises:
+      ValueError: if a line is none of a log; names it.
+    """
+    found: list[float | None] = []
+    with (folder / LOSSES).open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append(json.loads(line)["loss"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{folder / LOSSES}, line {number}: expected a step's loss: {error}") from None
     return [float("nan") if loss is None else loss for loss in found]
 
 

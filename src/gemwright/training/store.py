@@ -1,7 +1,8 @@
 """Checkpoints of a run: written by Orbax beside the training, whole or not at all, for any mesh."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ class Store:
 
         Raises:
           ModuleNotFoundError: if orbax is not installed.
-          ValueError: if the folder holds a state that an older version wrote.
+          ValueError: if the folder holds a state that an older version wrote, or a file in the checkpoints' place.
         """
         if (folder / _OLD).exists():
             raise ValueError(
@@ -43,6 +44,8 @@ class Store:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
         handlers = {"state": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         where = (folder / "checkpoints").resolve()
+        if where.exists() and not where.is_dir():  # Orbax would wait for it for ever
+            raise ValueError(f"{where}: expected a folder of checkpoints, found a file; use another folder")
         self._manager: Any = ocp.CheckpointManager(where, options=options, item_handlers=handlers)
         self.folder = folder / "checkpoints"
 
@@ -65,24 +68,45 @@ class Store:
         self._manager.save(step, args=items)
 
     def notes(self, step: int) -> dict[str, Any]:
-        """What was noted with a state."""
-        return self._manager.restore(step, args=self._ocp.args.Composite(notes=self._ocp.args.JsonRestore()))["notes"]
+        """What was noted with a state.
+
+        Raises:
+          ValueError: if it cannot be read.
+        """
+        with self._told_if_damaged(step):
+            arguments = self._ocp.args.Composite(notes=self._ocp.args.JsonRestore())
+            return self._manager.restore(step, args=arguments)["notes"]
 
     def restore(self, step: int, like: T) -> T:
         """A stored state, in the places of `like`, of which only shapes and shardings are read.
 
         Raises:
-          ValueError: if it is the state of another run; names an array that differs.
+          ValueError: if it cannot be read, or is the state of another run; names an array that differs.
         """
         wanted = {name: _described(leaf) for name, leaf in named_leaves(like).items()}
         self._check(step, wanted)
         arguments = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(wanted))
-        found = self._manager.restore(step, args=arguments)["state"]
+        with self._told_if_damaged(step):
+            found = self._manager.restore(step, args=arguments)["state"]
         return jax.tree_util.tree_map_with_path(lambda path, _: found[path_name(path)], like)
 
     def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
         """Of the arrays of a stored state, by name."""
-        return {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step)["state"].items()}
+        with self._told_if_damaged(step):
+            return {name: tuple(leaf.shape) for name, leaf in self._manager.item_metadata(step)["state"].items()}
+
+    @contextmanager
+    def _told_if_damaged(self, step: int) -> Generator[None]:
+        """While a checkpoint is read, an error of Orbax's, which has many kinds, is one that says what to do."""
+        try:
+            yield
+        except Exception as error:
+            others = [other for other in self.steps() if other < step]
+            after = f"from step {others[-1]}" if others else "from the beginning"
+            raise ValueError(
+                f"{self.folder / str(step)}: cannot be read ({type(error).__name__}): files of it are damaged or gone; "
+                f"move that folder away, and the run goes on {after}"
+            ) from error
 
     def _check(self, step: int, wanted: Mapping[str, Any]) -> None:
         stored = self.shapes(step)
