@@ -125,7 +125,9 @@ def prepare(corpus: Path | None, out: Path, vocab_size: int | None = None) -> tu
     found = [] if all(file.exists() for file in files) else documents(corpus)
     if not files[0].exists():
         texts = (d.text for d in found if d.split == "train")
-        files[0].write_bytes(train_tokenizer(texts, vocab_size, character_coverage=CHARACTER_COVERAGE))
+        half = files[0].with_suffix(".partial")
+        half.write_bytes(train_tokenizer(texts, vocab_size, character_coverage=CHARACTER_COVERAGE))
+        half.rename(files[0])
     tokenizer = Tokenizer.from_bytes(files[0].read_bytes())
     held_out = (plain_example(d.text, tokenizer) for d in found if d.split == "heldout")
     return tokenizer, packed(files[1], examples(found, tokenizer), tokenizer), packed(files[2], held_out, tokenizer)
