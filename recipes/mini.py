@@ -8,6 +8,8 @@ command goes on. The model that is shipped reads conversations beside them: `rec
 docs/mini.md.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -119,8 +121,13 @@ def split_opening(passage: str) -> tuple[str, str]:
 
 
 def prepare(corpus: Path | None, out: Path, vocab_size: int | None = None) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
-    """The tokenizer and the packed streams of training and held-out text, from `out` if they were made before."""
+    """The tokenizer and the packed streams of training and held-out text, from `out` if they were made before.
+
+    Raises:
+      ValueError: if they were made of other files.
+    """
     vocab_size = vocab_size or VOCAB_SIZE
+    check_origin(corpus, out)
     files = [out / name for name in ("tokenizer.model", "stream.npy", "held_out.npy")]
     found = [] if all(file.exists() for file in files) else documents(corpus)
     if not files[0].exists():
@@ -131,6 +138,20 @@ def prepare(corpus: Path | None, out: Path, vocab_size: int | None = None) -> tu
     tokenizer = Tokenizer.from_bytes(files[0].read_bytes())
     held_out = (plain_example(d.text, tokenizer) for d in found if d.split == "heldout")
     return tokenizer, packed(files[1], examples(found, tokenizer), tokenizer), packed(files[2], held_out, tokenizer)
+
+
+def check_origin(corpus: Path | None, out: Path) -> None:
+    """Refuse other documents than those that a folder's streams were made of. Files are told by name and size."""
+    found = [file for file in corpus.rglob("*") if file.is_file()] if corpus else []
+    files = sorted((str(file.relative_to(corpus or file)), file.stat().st_size) for file in found)
+    note, origin = out / "documents.sha256", hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    if not note.exists() and not (out / "stream.npy").exists():
+        note.write_text(origin, encoding="utf-8")
+    if files and note.exists() and note.read_text(encoding="utf-8") != origin:
+        raise ValueError(
+            f"{out}: expected the documents that its tokens were made of, found others in {corpus}: "
+            "choose another folder for this run"
+        )
 
 
 def packed(file: Path, texts: Iterable[list[int]], tokenizer: Tokenizer) -> Tokens:

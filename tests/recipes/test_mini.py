@@ -92,3 +92,6 @@ def test_the_whole_recipe_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = (tmp_path / "out" / "stream.npy").stat().st_mtime_ns
     pretrain(recipe, tmp_path / "out")  # again: nothing is left to do, nothing is made anew
     assert (tmp_path / "out" / "stream.npy").stat().st_mtime_ns == before
+    (corpus / "more.py").write_text("more = 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="expected the documents that its tokens were made of, found others in"):
+        recipe.read(small, tmp_path / "out")
