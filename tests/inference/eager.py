@@ -18,5 +18,5 @@ class Eager:
     def clock(self) -> float:
         return 0.0
 
-    def record(self, length: int, seconds: float) -> None:
+    def record(self, length: int, seconds: float, compiled: bool = False) -> None:
         self.recorded.append(length)

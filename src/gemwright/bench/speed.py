@@ -5,15 +5,19 @@ longer of both times: weights over bandwidth, or operations over the peak of mul
 norms and the cache are left out of it.
 """
 
+import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from gemwright.core.module import named_leaves
 from gemwright.core.packed import Packed
+from gemwright.inference.bursts import Pace
 from gemwright.inference.generate import decode
 from gemwright.inference.session import Session
 from gemwright.kernels.machine_limits import float32_peak, int8_peak, read_bandwidth
@@ -77,18 +81,37 @@ def measure_prefill(weights: Decoder, config: Config, machine: Machine, prompt: 
     return _speed(seconds, prompt, weight_bytes(weights), 2 * (prompt * _inner(config) + head), machine)
 
 
+@dataclass
+class _Noted(Pace):
+    """Keeps in mind how many steps the bursts had."""
+
+    bursts: list[int] = field(default_factory=list[int])
+
+    def note(self, steps: int, seconds: float) -> bool:
+        self.bursts.append(steps)
+        return super().note(steps, seconds)
+
+
 def measure_decode(
     weights: Decoder, config: Config, machine: Machine, prompt: int, steps: int, sequences: int = 1
 ) -> Speed:
-    """Go on from prompts, greedily, a token a sequence and step; after some steps, which are left out."""
+    """Go on from prompts, greedily, a token a sequence and step; the median step, once all is compiled.
+
+    Steps of a burst are taken for equally long.
+    """
     session = Session(weights, config, sequences, prompt + steps + _WARM)
     session.extend([prompt_ids(config, prompt)] * sequences)
-    chosen = decode(session, steps + _WARM)
-    for _ in range(_WARM):
-        next(chosen)
-    seconds = seconds_of(lambda: list(chosen)) / steps
+    for _ in decode(session, _WARM):
+        pass
+    pace = _Noted()
+    chosen = decode(session, 1 + steps, pace=pace)
+    next(chosen)
+    times = [seconds_of(lambda: next(chosen)) for _ in range(steps)]
+    ends = list(itertools.accumulate(pace.bursts))
+    each = [sum(times[end - size : end]) / size for size, end in zip(pace.bursts, ends, strict=True)]
+    seconds = median(np.repeat(each, pace.bursts))
     operations = 2 * sequences * (_inner(config) + config.vocab_size * config.embed_dim)
-    return _speed(seconds, sequences, weight_bytes(weights), operations, machine)
+    return _speed(float(seconds), sequences, weight_bytes(weights), operations, machine)
 
 
 def tokens_needed(prompt: int, steps: int) -> int:

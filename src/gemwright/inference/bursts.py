@@ -25,7 +25,7 @@ _UNNOTICED = 0.1  # seconds that a reader takes for no time
 
 @dataclass
 class Pace:
-    """How many steps a burst has: twice as many as the last, while a reader does not notice that he waits."""
+    """How many steps a burst has: as many as end before a reader notices that he waits. The last burst tells."""
 
     clock: Callable[[], float] = time.perf_counter
     _steps: int = 1
@@ -34,10 +34,11 @@ class Pace:
         """Of the next burst, which may have `most`."""
         return min(self._steps, most)
 
-    def note(self, steps: int, seconds: float) -> None:
-        """Note what a burst took."""
+    def note(self, steps: int, seconds: float) -> bool:
+        """Note what a burst took; whether the next one need be no longer."""
         unnoticed = int(_UNNOTICED * steps / max(seconds, 1e-9))
-        self._steps = max(1, min(2 * steps, unnoticed, LONGEST))
+        self._steps = max(1, min(unnoticed, LONGEST))
+        return steps >= self._steps
 
 
 @module

@@ -29,12 +29,12 @@ class Passes:
         """The shortest that serves this many tokens."""
         return next(length for length in self.lengths if length >= tokens)
 
-    def record(self, length: int, seconds: float) -> None:
-        """Note what a pass took. The first of a length compiles, and does not count."""
-        if length not in self._recent:
-            self._recent[length] = deque(maxlen=_RECENT)
-        else:
-            self._recent[length].append(seconds)
+    def record(self, length: int, seconds: float, compiled: bool = False) -> None:
+        """Note what a pass took. The first of a length compiles, and does not count unless it is known not to."""
+        compiled = compiled or length in self._recent
+        times = self._recent.setdefault(length, deque(maxlen=_RECENT))
+        if compiled:
+            times.append(seconds)
         for other in self._recent:
             self._untried[other] = 0 if other == length else self._untried.get(other, 0) + 1
             if self._untried[other] == _UNTRIED:

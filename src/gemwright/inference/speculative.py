@@ -228,8 +228,8 @@ class _Run:
             self._sampling.filters,
         )  # fmt: skip
         seconds, chosen = self._passes.clock() - begin, [token for (token,) in tokens]
-        self._pace.note(len(chosen), seconds)
-        self._passes.record(1, seconds / len(chosen))
+        if self._pace.note(len(chosen), seconds):  # what a token costs without guesses, shorter bursts do not tell
+            self._passes.record(1, seconds / len(chosen), compiled=len(chosen) > 1)
         self._odds.note_unguessed(len(chosen))
         self._note([pending, *chosen[:-1]])
         return [(token, score) for token, (score,) in zip(chosen, scores, strict=True)]
