@@ -80,11 +80,11 @@ def _worker(daft: Any, work: Work, engine: Engine, workers: int) -> Callable[[An
 
 def _send_recipes_whole() -> None:
     """Steps and rules of a recipe's own go to the workers by what they are: these cannot import its file."""
-    from daft.pickle import cloudpickle
+    import daft.pickle  # with which Daft sends work to its own processes; nothing is read with it here
 
     for name, module in list(sys.modules.items()):
         if name.startswith(RECIPE_MODULE):
-            cloudpickle.register_pickle_by_value(module)
+            daft.pickle.cloudpickle.register_pickle_by_value(module)
 
 
 def _each(work: Work) -> Callable[[Any], list[str]]:
