@@ -80,7 +80,7 @@ def _worker(daft: Any, work: Work, engine: Engine, workers: int) -> Callable[[An
 
 def _send_recipes_whole() -> None:
     """Steps and rules of a recipe's own go to the workers by what they are: these cannot import its file."""
-    import daft.pickle  # with which Daft sends work to its own processes; nothing is read with it here
+    import daft.pickle.cloudpickle  # with which Daft sends work to its own processes; nothing is read with it here
 
     for name, module in list(sys.modules.items()):
         if name.startswith(RECIPE_MODULE):
