@@ -29,6 +29,8 @@ from gemwright.models.family import Config, Decoder, goes_back_from
 MOST_GUESSES = 7
 """For one text and pass, which reads them after the last chosen token. A product of 8 rows costs about two of one."""
 
+_LOOKS = 4  # for guesses, while as many tokens are chosen as a burst may have; each costs the start of a program
+
 
 class Proposer(Protocol):
     def propose(self, tokens: Sequence[int], most: int, count: int, sampling: Sampling) -> list[int]:
@@ -213,18 +215,23 @@ class _Run:
         """Read the token chosen last and guesses; returns those that are right and the token after them."""
         begin, planned = self._passes.clock(), self._plan(most)
         guesses = self._guess(pending, count, planned)
-        if not guesses:  # where guesses rest, none is missed
-            return self._go_on(pending, count, 1 if planned else min(self._odds.rest, most + 1))
+        if not guesses:
+            return self._go_on(pending, count, self._until_next_look(planned, most + 1))
         new = self._check(pending, guesses, count)
         self._passes.record(1 + MOST_GUESSES, self._passes.clock() - begin)
         self._odds.note(len(guesses), len(new) - 1)
         return new
 
-    def _go_on(self, pending: int, count: int, most: int) -> list[tuple[int, float]]:
-        """The tokens of a burst, without guesses."""
+    def _until_next_look(self, planned: int, most: int) -> int:
+        """Tokens to choose without guesses: where none was found, and where guesses rest and none is missed."""
+        full = self._pace.steps(most)
+        return max(1, full // _LOOKS) if planned else min(self._odds.rest, full)
+
+    def _go_on(self, pending: int, count: int, steps: int) -> list[tuple[int, float]]:
+        """The tokens of a burst of so many steps, without guesses."""
         session, begin = self._session, self._passes.clock()
         tokens, scores, _ = go_on(
-            session, [pending], [True], self._seen_now(), count, self._pace.steps(most), self._stop_ids, self._knobs[1],
+            session, [pending], [True], self._seen_now(), count, steps, self._stop_ids, self._knobs[1],
             self._sampling.filters,
         )  # fmt: skip
         seconds, chosen = self._passes.clock() - begin, [token for (token,) in tokens]
