@@ -59,6 +59,13 @@ def test_slow_products_limit_prefill_by_two_operations_a_weight_and_token(tiny: 
     assert found.share == pytest.approx(2 * (40 * inner + head) / 1e6 / SECONDS)
 
 
+@pytest.mark.usefixtures("steady")
+def test_a_matrix_unit_limits_prefill_alone(tiny: Model) -> None:
+    machine, size = Machine(1e15, 1.0, "float32", matrix_peak=1e6), sum(matrices(tiny))
+    assert measure_prefill(tiny.weights, tiny.config, machine, 40).share < 2 * 40 * size / 1e6 / SECONDS * 1.01
+    assert measure_decode(tiny.weights, tiny.config, machine, 20, 3).share > size / SECONDS
+
+
 def test_packed_weights_are_measured_against_integers(tiny: Model, tiny_folder: Path) -> None:
     assert measure_machine(tiny.weights).products == "float32"
     machine = measure_machine(load(tiny_folder, bits=4).weights)

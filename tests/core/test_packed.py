@@ -135,3 +135,14 @@ def test_weights_are_packed_with_their_own_bits_and_importance_and_told() -> Non
     assert told[-1] == (count(specs), count(specs))
     with pytest.raises(ValueError, match="weight embedding: expected a dense one to quantise, found a Packed"):
         pack_weights(specs, packed, 4)
+
+
+@pytest.mark.parametrize("tokens", [2, 8, 16])
+def test_a_decode_step_is_the_same_however_many_texts_and_tokens_it_has(tokens: int) -> None:
+    weight = pack_weight(jnp.asarray(normal(37, 83)), Spec((37, 83), ("out", "in")), 4)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((3, tokens, 83)), jnp.bfloat16)
+    together = np.asarray(project(x, weight), np.float32)
+    for row in range(3):
+        for token in range(tokens):
+            alone = project(x[row : row + 1, token : token + 1], weight)
+            np.testing.assert_array_equal(together[row, token], np.asarray(alone, np.float32)[0, 0])

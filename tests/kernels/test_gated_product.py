@@ -8,7 +8,17 @@ import pytest
 from gemwright.core.weights import project_gated
 from gemwright.kernels import native
 from gemwright.kernels.gated_product import gated_product, gated_product_reference
-from tests.kernels.test_packed_product import LEVELS, codes_and_scales, needs_native, packed, rounded, rows_of, values
+from tests.kernels.test_packed_product import (
+    LEVELS,
+    codes_and_scales,
+    halves,
+    needs_native,
+    needs_unit,
+    packed,
+    rounded,
+    rows_of,
+    values,
+)
 from tests.tolerances import SAME
 
 
@@ -36,6 +46,18 @@ def test_each_level_is_the_float64_result(level: str, bits: tuple[int, int], n: 
     rows = rows_of(n, 83)
     found = gated_product(rows, packed(outs, 83, bits[0], 0), packed(outs, 83, bits[1], 1), outs)
     gates, ups = (rounded(rows) @ values(*codes_and_scales(outs, 83, b, seed)).T for seed, b in enumerate(bits))
+    np.testing.assert_allclose(np.asarray(found), gelu(gates) * ups, rtol=0, atol=SAME)
+
+
+@needs_unit
+@pytest.mark.parametrize("outs", [37, 600])
+def test_many_rows_are_gated_after_a_matrix_unit(outs: int) -> None:
+    rows = rows_of(300, 83)
+    found = gated_product(rows, packed(outs, 83, 4, 0), packed(outs, 83, 8, 1), outs, True)
+    gates, ups = (
+        halves(np.asarray(rows)) @ halves(values(*codes_and_scales(outs, 83, bits, seed))).T
+        for seed, bits in enumerate((4, 8))
+    )
     np.testing.assert_allclose(np.asarray(found), gelu(gates) * ups, rtol=0, atol=SAME)
 
 

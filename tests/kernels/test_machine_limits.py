@@ -1,5 +1,7 @@
 """The loops that measure the machine do all the work that their speed is computed from."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +19,16 @@ from gemwright.kernels.machine_limits import (
     int8_peak,
     int_products,
     int_products_reference,
+    matrix_peak,
+    matrix_products,
+    matrix_products_reference,
     read_all,
     read_all_reference,
     read_bandwidth,
 )
 
 needs_native = pytest.mark.skipif(not native.available(), reason="the native kernels were not built, or are off")
-LEVELS = ("portable", "avx2", "avx512")
+LEVELS = ("portable", "avx2", "avx512", "amx")
 
 
 @pytest.fixture(params=LEVELS)
@@ -50,7 +55,7 @@ def lines(*arrays: np.ndarray) -> np.ndarray:
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=3), st.integers(0, 99))
 def test_every_byte_of_every_array_is_read(sizes: list[int], seed: int) -> None:
     arrays = [np.random.default_rng([seed, size]).integers(0, 256, size, np.uint8) for size in sizes]
-    for read in (read_all, read_all_reference):
+    for read in (read_all, partial(read_all, four=True), read_all_reference):
         np.testing.assert_array_equal(np.asarray(read(*map(jnp.asarray, arrays))), lines(*arrays))
 
 
@@ -58,7 +63,17 @@ def test_every_byte_of_every_array_is_read(sizes: list[int], seed: int) -> None:
 def test_large_arrays_are_read_by_each_instruction_set(level: str) -> None:
     draw = np.random.default_rng(0)
     arrays = [draw.integers(0, 256, (3 << 20) + 17, np.uint8), draw.standard_normal((513, 7), np.float32)]
-    np.testing.assert_array_equal(np.asarray(read_all(*map(jnp.asarray, arrays))), lines(*arrays))
+    for four in (False, True):
+        np.testing.assert_array_equal(np.asarray(read_all(*map(jnp.asarray, arrays), four=four)), lines(*arrays))
+
+
+@pytest.mark.skipif(not native.has_matrix_unit(), reason="this processor has no matrix unit")
+def test_products_of_the_matrix_unit_are_all_computed() -> None:
+    draw = np.random.default_rng(0)
+    left, right = (jnp.asarray(draw.integers(-4, 5, 512), jnp.bfloat16) for _ in range(2))
+    arguments = left.reshape(16, 32), right.reshape(16, 16, 2), 3, 7
+    np.testing.assert_array_equal(matrix_products(*arguments), matrix_products_reference(*arguments))
+    assert (matrix_peak() or 0) > 1e9
 
 
 @needs_native
@@ -100,4 +115,5 @@ def test_without_the_library_there_is_a_bandwidth_and_no_peak(monkeypatch: pytes
     monkeypatch.setenv(native.VARIABLE, "off")
     assert int8_peak() is None
     assert float32_peak() is None
+    assert matrix_peak() is None
     assert read_bandwidth([jnp.zeros(1 << 16)]) > 0

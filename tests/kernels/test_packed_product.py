@@ -19,7 +19,7 @@ from gemwright.kernels.packed_product import (
 )
 from tests.tolerances import SAME
 
-LEVELS = ("portable", "avx2", "avx512")
+LEVELS = ("portable", "avx2", "avx512", "amx")
 RANGE = {4: (-8, 7), 8: (-127, 127)}
 sizes = {"outs": st.integers(1, 40), "ins": st.integers(1, 100), "bits": st.sampled_from([4, 8])}
 like_a_property = settings(derandomize=True, deadline=None, max_examples=25)
@@ -44,6 +44,9 @@ def values(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def packed(outs: int, ins: int, bits: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     codes, scales = pack(*codes_and_scales(outs, ins, bits, seed), bits)
     return jnp.asarray(codes), jnp.asarray(scales)
+
+
+needs_unit = pytest.mark.skipif(not native.has_matrix_unit(), reason="this processor has no matrix unit")
 
 
 # Compiled whole: hypothesis brings many shapes, and each operation by itself would be compiled for each.
@@ -211,3 +214,62 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     for rows, outs in ((rows_of(1, 65), 16), (rows_of(1, 64), 17), (rows_of(1, 64)[0], 16)):
         with pytest.raises(TypeError, match="packed_products wants"):
             packed_product(rows, codes, scales, outs)
+
+
+def halves(values: np.ndarray) -> np.ndarray:
+    """Rounded to bfloat16, in float64."""
+    return np.asarray(jnp.asarray(values, jnp.float32).astype(jnp.bfloat16).astype(jnp.float32), np.float64)
+
+
+def by_the_unit(rows: jax.Array, matrix: tuple[jax.Array, jax.Array], outs: int) -> np.ndarray:
+    return np.asarray(packed_products(rows, (matrix,), (outs,), True)[0], np.float32)
+
+
+@needs_unit
+@like_a_property
+@given(n=st.integers(1, 70), **sizes)
+def test_many_rows_are_products_of_bfloat16_by_a_matrix_unit(n: int, outs: int, ins: int, bits: int) -> None:
+    rows = rows_of(n, ins)
+    expected = halves(np.asarray(rows)) @ halves(values(*codes_and_scales(outs, ins, bits))).T
+    np.testing.assert_allclose(by_the_unit(rows, packed(outs, ins, bits), outs), expected, rtol=0, atol=SAME)
+
+
+@needs_unit
+@pytest.mark.parametrize("bits", [4, 8])
+def test_panels_and_parts_of_a_matrix_unit(bits: int) -> None:
+    # More than 8 blocks of 32 rows, 16 tiles of 16 outputs and 16 groups of 32 inputs.
+    rows, outs, ins = rows_of(300, 1111), 1031, 1111
+    expected = halves(np.asarray(rows)) @ halves(values(*codes_and_scales(outs, ins, bits))).T
+    found = by_the_unit(rows, packed(outs, ins, bits), outs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=SAME)
+    narrow = by_the_unit(rows.astype(jnp.bfloat16), packed(outs, ins, bits), outs)
+    np.testing.assert_allclose(narrow, expected, rtol=2.0**-8, atol=SAME)
+
+
+@needs_unit
+def test_a_matrix_unit_is_nearer_to_the_unrounded_rows() -> None:
+    rows, matrix = rows_of(40, 512), packed(64, 512, 4)
+    exact = np.asarray(rows, np.float64) @ values(*codes_and_scales(64, 512, 4)).T
+    few = np.asarray(packed_product(rows, *matrix, 64))
+    assert np.abs(by_the_unit(rows, matrix, 64) - exact).mean() < 0.6 * np.abs(few - exact).mean()
+
+
+@needs_unit
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_what_is_not_finite_stays_so_in_a_matrix_unit(wrong: float) -> None:
+    rows = rows_of(40, 70).at[2, 40].set(wrong)
+    found = by_the_unit(rows, packed(20, 70, 8), 20)
+    assert not np.isfinite(found[2]).any()
+    assert np.isfinite(np.delete(found, 2, axis=0)).all()
+
+
+@needs_native
+@pytest.mark.parametrize("choice", ["portable", "avx2", "avx512"])
+def test_without_a_matrix_unit_many_rows_are_as_few(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.VARIABLE, choice)
+    rows, matrix = rows_of(20, 83), packed(37, 83, 4)
+    try:
+        few = np.asarray(packed_product(rows, *matrix, 37))
+    except jax.errors.JaxRuntimeError:
+        pytest.skip(f"this processor does not support {choice}")
+    np.testing.assert_array_equal(by_the_unit(rows, matrix, 37), few)

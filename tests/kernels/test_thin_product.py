@@ -177,7 +177,7 @@ def test_without_a_library_that_loads_it_says_so_once(
 
 def test_an_unknown_setting_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.VARIABLE, "fast")
-    with pytest.raises(ValueError, match="'fast'; it must be one of off, portable, avx2, avx512"):
+    with pytest.raises(ValueError, match="'fast'; it must be one of off, portable, avx2, avx512, amx"):
         thin_product(*arrays(1, 4, 4))
 
 

@@ -8,7 +8,7 @@ norms and the cache are left out of it.
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from gemwright.core.packed import Packed
 from gemwright.inference.bursts import Pace
 from gemwright.inference.generate import decode
 from gemwright.inference.session import Session
-from gemwright.kernels.machine_limits import float32_peak, int8_peak, read_bandwidth
+from gemwright.kernels.machine_limits import float32_peak, int8_peak, matrix_peak, read_bandwidth
 from gemwright.models.family import Config, Decoder, specs_of
 
 Limit = Literal["reads", "products"]
@@ -37,11 +37,13 @@ class Machine:
       bandwidth: bytes of the weights read a second, by all threads.
       peak: operations a second of the weights' kind of products, two a multiply-add; None if not known.
       products: that kind: 8-bit integers for packed weights, else float32.
+      matrix_peak: of products of bfloat16 by a matrix unit, where one reads prompts instead.
     """
 
     bandwidth: float
     peak: float | None
     products: Literal["int8", "float32"]
+    matrix_peak: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def measure_machine(weights: Decoder) -> Machine:
     """Read the weights where they lie, and multiply in registers."""
     leaves: list[jax.Array] = jax.tree.leaves(weights)
     if isinstance(weights.embedding, Packed):
-        return Machine(read_bandwidth(leaves), int8_peak(), "int8")
+        return Machine(read_bandwidth(leaves), int8_peak(), "int8", matrix_peak())
     return Machine(read_bandwidth(leaves), float32_peak(), "float32")
 
 
@@ -78,6 +80,7 @@ def measure_prefill(weights: Decoder, config: Config, machine: Machine, prompt: 
     read()
     seconds = min(seconds_of(read) for _ in range(_TRIES))
     head = config.vocab_size * config.embed_dim
+    machine = replace(machine, peak=machine.matrix_peak or machine.peak)
     return _speed(seconds, prompt, weight_bytes(weights), 2 * (prompt * _inner(config) + head), machine)
 
 

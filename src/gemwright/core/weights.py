@@ -32,6 +32,8 @@ Weight = Bare | Lora | LoraSet | Recording
 PRODUCT = "product"
 """The name of every product for `jax.checkpoint`."""
 
+_FEW = 16  # tokens of one text: a decode step with guesses, or the shortest part of a prompt
+
 
 def project(x: jax.Array, weight: Weight, inputs: int = 1, plus: jax.Array | None = None) -> jax.Array:
     """Contract the last `inputs` dimensions of `x` with those of `weight`.
@@ -62,28 +64,38 @@ def project_each(x: jax.Array | Normed, weights: Sequence[Weight], inputs: int =
     rows = x.reshape(math.prod(batch), math.prod(ins))
     noted = [_noted(rows, weight) for weight in weights]
     shapes = [weight.shape[: len(weight.shape) - inputs] for weight in noted]
-    products = _adapted_products(rows, noted, tuple(math.prod(shape) for shape in shapes))
+    products = _adapted_products(rows, noted, tuple(math.prod(shape) for shape in shapes), _reads_text(batch))
     # Named, so that training can keep these and compute what lies between them again.
     named = [checkpoint_name(product, PRODUCT) for product in products]
     return tuple(product.reshape(*batch, *shape) for product, shape in zip(named, shapes, strict=True))
 
 
-def _adapted_products(rows: jax.Array, weights: Sequence[Bare | Lora | LoraSet], outs: tuple[int, ...]) -> list[Any]:
+def _reads_text(batch: Sequence[int]) -> bool:
+    """Whether (batch, tokens) rows are of longer texts, not of decode steps.
+
+    However many texts are decoded together, one arithmetic serves them, so that a guess is checked as it is chosen.
+    """
+    return len(batch) > 1 and batch[-1] > _FEW
+
+
+def _adapted_products(
+    rows: jax.Array, weights: Sequence[Bare | Lora | LoraSet], outs: tuple[int, ...], many: bool
+) -> list[Any]:
     """For each weight (n, out): the bases' products, and what is changed about them."""
     bases = [weight.base if isinstance(weight, Lora | LoraSet) else weight for weight in weights]
-    products = list(_bare_products(rows, bases, outs))
+    products = list(_bare_products(rows, bases, outs, many))
     for place, (weight, base, out) in enumerate(zip(weights, bases, outs, strict=True)):
         if isinstance(weight, Lora | LoraSet):
-            again = partial(_product, weight=base, outs=out)
+            again = partial(_product, weight=base, outs=out, many=many)
             products[place] = adapted_product(rows, weight, products[place], again)
     return products
 
 
-def _bare_products(rows: jax.Array, weights: Sequence[Bare], outs: tuple[int, ...]) -> Sequence[jax.Array]:
+def _bare_products(rows: jax.Array, weights: Sequence[Bare], outs: tuple[int, ...], many: bool) -> Sequence[jax.Array]:
     packed = [(weight.codes, weight.scales) for weight in weights if isinstance(weight, Packed)]
     if len(packed) == len(weights):
-        return _packed_products(rows, tuple(packed), outs)
-    return [_product(rows, weight, out) for weight, out in zip(weights, outs, strict=True)]
+        return _packed_products(rows, tuple(packed), outs, many)
+    return [_product(rows, weight, out, many) for weight, out in zip(weights, outs, strict=True)]
 
 
 def value_of(x: jax.Array | Normed) -> jax.Array:
@@ -138,7 +150,8 @@ def project_gated(x: jax.Array | Normed, gate: Weight, up: Weight) -> jax.Array:
     x = value_of(x)
     if isinstance(gate, Packed) and isinstance(up, Packed):
         rows, outs = x.reshape(-1, x.shape[-1]), gate.shape[0]
-        mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs)
+        many = _reads_text(x.shape[:-1])
+        mixed = _gated_product(rows, (gate.codes, gate.scales), (up.codes, up.scales), outs, many)
         return mixed.reshape(*x.shape[:-1], outs)
     # The kernel of two packed ones rounds its result alone; beside changes it must be no other.
     wide = x.astype(jnp.float32) if any(_is_on_packed(weight) for weight in (gate, up)) else x
@@ -166,17 +179,17 @@ def _noted(rows: jax.Array, weight: Weight) -> Bare | Lora | LoraSet:
 
 
 # Programs of their own, so that layers alike are traced once.
-_packed_products = jax.jit(packed_products, static_argnums=2)
-_gated_product = jax.jit(gated_product, static_argnums=3)
+_packed_products = jax.jit(packed_products, static_argnums=(2, 3))
+_gated_product = jax.jit(gated_product, static_argnums=(3, 4))
 _row_products = jax.jit(row_products, static_argnums=4)
 _gated_rows = jax.jit(gated_rows, static_argnums=4)
 
 
-@partial(jax.jit, static_argnames="outs")
-def _product(rows: jax.Array, weight: Bare, outs: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("outs", "many"))
+def _product(rows: jax.Array, weight: Bare, outs: int, many: bool) -> jax.Array:
     """(n, in) -> (n, out) by one weight, in the dtype of the rows."""
     if isinstance(weight, Packed):
-        return packed_products(rows, ((weight.codes, weight.scales),), (outs,))[0]
+        return packed_products(rows, ((weight.codes, weight.scales),), (outs,), many)[0]
     if isinstance(weight, IntWeight):
         return int_product(rows, weight).astype(rows.dtype)
     return _matmul(rows, weight.reshape(outs, rows.shape[1])).astype(rows.dtype)

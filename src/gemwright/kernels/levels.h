@@ -4,7 +4,32 @@
 
 #include <string_view>
 
-enum class Level { kNone, kPortable, kAvx2, kAvx512 };
+#if defined(GEMWRIGHT_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+// kAmx is kAvx512 with a matrix unit beside it, which few kernels use.
+enum class Level { kNone, kPortable, kAvx2, kAvx512, kAmx };
+
+// Whether there is a matrix unit for bfloat16 that Linux lets this process use: its state is large, and kept for those
+// who have asked.
+inline bool may_use_amx() {
+#if defined(GEMWRIGHT_AMX)
+  static const bool may = [] {
+    constexpr unsigned kTiles = 1u << 24, kBfloat16 = 1u << 22;
+    constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+    unsigned a, b, c, features;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
+    if (!(features & kTiles) || !(features & kBfloat16)) return false;
+    return syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
+  }();
+  return may;
+#else
+  return false;
+#endif
+}
 
 // The level that a name asks for; for "" the widest there is; kNone if this processor has not got it.
 inline Level choose_level(std::string_view name) {
@@ -13,16 +38,18 @@ inline Level choose_level(std::string_view name) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vnni");
+  if ((any || name == "amx") && avx512 && may_use_amx()) return Level::kAmx;
   if ((any || name == "avx512") && avx512) return Level::kAvx512;
   if ((any || name == "avx2") && avx2) return Level::kAvx2;
 #endif
   return any || name == "portable" ? Level::kPortable : Level::kNone;
 }
 
-// The variant of a function for a level; nullptr for kNone.
+// The variant of a function that does not use the matrix unit; nullptr for kNone.
 template <class Function>
 Function* variant(Level level, Function* portable, Function* avx2, Function* avx512) {
   switch (level) {
+    case Level::kAmx:
     case Level::kAvx512: return avx512;
     case Level::kAvx2: return avx2;
     case Level::kPortable: return portable;

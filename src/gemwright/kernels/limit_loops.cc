@@ -21,21 +21,33 @@ namespace {
 constexpr int64_t kAhead = 2048;  // bytes asked for before they are needed
 constexpr int kVectorBytes = 4 * kLanes, kParts = kLine / kVectorBytes;
 
-void read(const uint8_t* from, int64_t bytes, uint32_t* words) {
+// The lines of kStreams parts of `bytes` that follow each other.
+template <int kStreams>
+void read_parts(const uint8_t* from, int64_t bytes, uint32_t* words) {
   Words sums[kParts] = {};
-  int64_t at = 0;
-  for (; at + kLine <= bytes; at += kLine) {
-    prefetch(from + at, kAhead);
-    for (int part = 0; part < kParts; ++part) {
-      Words loaded;
-      std::memcpy(&loaded, from + at + part * kVectorBytes, sizeof loaded);
-      sums[part] ^= loaded;
+  for (int64_t at = 0; at < bytes; at += kLine) {
+    for (int stream = 0; stream < kStreams; ++stream) {
+      const uint8_t* line = from + stream * bytes + at;
+      prefetch(line, kAhead);
+      for (int part = 0; part < kParts; ++part) {
+        Words loaded;
+        std::memcpy(&loaded, line + part * kVectorBytes, sizeof loaded);
+        sums[part] ^= loaded;
+      }
     }
   }
-  uint32_t last[kLineWords] = {}, all[kLineWords];
-  if (at < bytes) std::memcpy(last, from + at, size_t(bytes - at));
+  uint32_t all[kLineWords];
   std::memcpy(all, sums, sizeof all);
-  for (int word = 0; word < kLineWords; ++word) words[word] ^= all[word] ^ last[word];
+  for (int word = 0; word < kLineWords; ++word) words[word] ^= all[word];
+}
+
+void read(const uint8_t* from, int64_t bytes, bool four, uint32_t* words) {
+  const int64_t lines = bytes / kLine, quarter = four ? lines / 4 * kLine : 0;
+  read_parts<4>(from, quarter, words);
+  read_parts<1>(from + 4 * quarter, lines * kLine - 4 * quarter, words);
+  uint32_t last[kLineWords] = {};
+  std::memcpy(last, from + lines * kLine, size_t(bytes - lines * kLine));
+  for (int word = 0; word < kLineWords; ++word) words[word] ^= last[word];
 }
 
 #if defined(__AVX512VNNI__)

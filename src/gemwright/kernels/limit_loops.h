@@ -9,8 +9,9 @@ constexpr int kRepeats = 64;       // of a product of 64 pairs, a round: 4,096 m
 constexpr int kPairs = 64;
 
 struct LimitLoops {
-  // words ^= every line of [from, from + bytes), a last piece of a line with zeros after it.
-  void (*read)(const uint8_t* from, int64_t bytes, uint32_t* words);
+  // words ^= every line of [from, from + bytes), a last piece of a line with zeros after it; four parts of them beside
+  // each other, or all in a row.
+  void (*read)(const uint8_t* from, int64_t bytes, bool four, uint32_t* words);
   // rounds * kRepeats times the sum of codes[i] * x[i], in 32 bits that wrap; codes are at most 15, |x| at most 127.
   uint32_t (*int_products)(const uint8_t* codes, const int8_t* x, int64_t rounds);
   float (*float_products)(const float* weights, const float* x, int64_t rounds);

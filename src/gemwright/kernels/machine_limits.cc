@@ -8,6 +8,7 @@
 
 #include "levels.h"
 #include "limit_loops.h"
+#include "matrix_loop.h"
 #include "parallel.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -38,7 +39,7 @@ ffi::ErrorOr<std::vector<Piece>> pieces_of(const ffi::RemainingArgs& buffers) {
   return pieces;
 }
 
-ffi::Error read_all(ffi::ThreadPool pool, ffi::RemainingArgs buffers, std::string_view level,
+ffi::Error read_all(ffi::ThreadPool pool, ffi::RemainingArgs buffers, std::string_view level, bool four,
                     ffi::ResultBufferR1<ffi::U32> out) {
   const LimitLoops* loops = VARIANT_OF(&limit_loops, level);
   if (loops == nullptr) return unsupported(level);
@@ -49,7 +50,7 @@ ffi::Error read_all(ffi::ThreadPool pool, ffi::RemainingArgs buffers, std::strin
   in_parallel(pool, int64_t(pieces->size()), [=](int64_t chunk) {
     uint32_t words[kLineWords] = {};
     const Piece& piece = (*pieces)[size_t(chunk)];
-    loops->read(piece.from, piece.bytes, words);
+    loops->read(piece.from, piece.bytes, four, words);
     for (int word = 0; word < kLineWords; ++word) (*sums)[size_t(word)].fetch_xor(words[word]);
   });
   for (int word = 0; word < kLineWords; ++word) out->typed_data()[word] = (*sums)[size_t(word)];
@@ -77,12 +78,37 @@ ffi::Error float_products(ffi::ThreadPool pool, ffi::BufferR1<ffi::F32> weights,
   return ffi::Error::Success();
 }
 
+// out (chunks, 4, 16, 16), of a (16, 32) and b (16, 16, 2).
+ffi::Error matrix_products(ffi::ThreadPool pool, ffi::BufferR2<ffi::BF16> left, ffi::BufferR3<ffi::BF16> right,
+                           std::string_view level, int64_t rounds, ffi::ResultBufferR4<ffi::F32> out) {
+  if (left.element_count() != 16 * 32 || right.element_count() != 16 * 32 ||
+      int64_t(out->element_count()) != out->dimensions()[0] * kSumsOfLoop * 16 * 16)
+    return ffi::Error::InvalidArgument("matrix_products: shapes do not fit");
+  if (choose_level(level) != Level::kAmx) return unsupported(level);
+#if defined(GEMWRIGHT_AMX)
+  const auto* a = reinterpret_cast<const uint16_t*>(left.typed_data());
+  const auto* b = reinterpret_cast<const uint16_t*>(right.typed_data());
+  float* to = out->typed_data();
+  in_parallel(pool, out->dimensions()[0],
+              [=](int64_t chunk) { matrix_loop_amx(a, b, rounds, to + chunk * kSumsOfLoop * 16 * 16); });
+#else
+  (void)rounds;
+#endif
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 extern "C" {
 __attribute__((visibility("default"))) XLA_FFI_Error* gemwright_read_all(XLA_FFI_CallFrame* frame);
 __attribute__((visibility("default"))) XLA_FFI_Error* gemwright_int_products(XLA_FFI_CallFrame* frame);
 __attribute__((visibility("default"))) XLA_FFI_Error* gemwright_float_products(XLA_FFI_CallFrame* frame);
+__attribute__((visibility("default"))) XLA_FFI_Error* gemwright_matrix_products(XLA_FFI_CallFrame* frame);
+
+// Whether a level, by its name, has the matrix unit of this processor.
+__attribute__((visibility("default"))) int gemwright_has_matrix_unit(const char* level) {
+  return choose_level(level) == Level::kAmx;
+}
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_read_all, read_all,
@@ -90,6 +116,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_read_all, read_all,
                                   .Ctx<ffi::ThreadPool>()
                                   .RemainingArgs()
                                   .Attr<std::string_view>("level")
+                                  .Attr<bool>("four")
                                   .Ret<ffi::BufferR1<ffi::U32>>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_int_products, int_products,
@@ -109,3 +136,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_float_products, float_products,
                                   .Attr<std::string_view>("level")
                                   .Attr<int64_t>("rounds")
                                   .Ret<ffi::BufferR1<ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_matrix_products, matrix_products,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::BufferR2<ffi::BF16>>()
+                                  .Arg<ffi::BufferR3<ffi::BF16>>()
+                                  .Attr<std::string_view>("level")
+                                  .Attr<int64_t>("rounds")
+                                  .Ret<ffi::BufferR4<ffi::F32>>());

@@ -22,14 +22,17 @@ PAIRS, REPEATS = 64, 64
 _LINE = 64  # bytes
 _ROUNDS = 1 << 17  # of each chunk: some milliseconds, beside which waking a thread is nothing
 _TRIES = 5
+_CHAINS = 4  # of products by the matrix unit that do not wait for each other
 
 
 def read_bandwidth(arrays: Sequence[jax.Array]) -> float:
     """Bytes a second at which all threads together read these arrays, the best of some tries.
 
-    For the memory's own rate they must be larger than the caches; a model's weights are.
+    In a row or four parts beside each other, whichever is faster here. For the memory's own rate they must be larger
+    than the caches; a model's weights are.
     """
-    return sum(array.nbytes for array in arrays) / _best_seconds(lambda: read_all(*arrays))
+    seconds = min(_best_seconds(lambda four=four: read_all(*arrays, four=four)) for four in (False, True))
+    return sum(array.nbytes for array in arrays) / seconds
 
 
 def int8_peak() -> float | None:
@@ -42,6 +45,16 @@ def float32_peak() -> float | None:
     """The same of float32 products."""
     values = jax.device_put(np.full(PAIRS, 0.5, np.float32))
     return _peak(float_products, values, values)
+
+
+def matrix_peak() -> float | None:
+    """The same of products of bfloat16 by the processor's matrix unit; None where it has none."""
+    if not native.has_matrix_unit():
+        return None
+    ones = jax.device_put(np.ones((16, 32), jnp.bfloat16))
+    chunks = 4 * (os.cpu_count() or 1)
+    seconds = _best_seconds(lambda: matrix_products(ones, ones.reshape(16, 16, 2), chunks, _ROUNDS))
+    return 2 * chunks * _ROUNDS * _CHAINS * 16 * 32 * 16 / seconds
 
 
 def _peak(products: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> float | None:
@@ -65,15 +78,20 @@ def _best_seconds(action: Callable[[], jax.Array]) -> float:
 # ------------------------------------------------------------------------------------ the kernels
 
 
-def read_all(*arrays: jax.Array) -> jax.Array:
-    """(16,) uint32: the exclusive or of all lines of 64 bytes; each array's last line is filled with zeros."""
-    return _read(arrays, native.choice() if native.available() else "off")
+def read_all(*arrays: jax.Array, four: bool = False) -> jax.Array:
+    """(16,) uint32: the exclusive or of all lines of 64 bytes; each array's last line is filled with zeros.
+
+    Args:
+      four: whether each thread reads four places in turn.
+    """
+    return _read(arrays, native.choice() if native.available() else "off", four)
 
 
-@partial(jax.jit, static_argnames="level")
-def _read(arrays: Sequence[jax.Array], level: str) -> jax.Array:
+@partial(jax.jit, static_argnames=("level", "four"))
+def _read(arrays: Sequence[jax.Array], level: str, four: bool) -> jax.Array:
     def natively(*arrays: jax.Array) -> jax.Array:
-        return jax.ffi.ffi_call(native.READ_ALL, jax.ShapeDtypeStruct((_LINE // 4,), jnp.uint32))(*arrays, level=level)
+        call = jax.ffi.ffi_call(native.READ_ALL, jax.ShapeDtypeStruct((_LINE // 4,), jnp.uint32))
+        return call(*arrays, level=level, four=four)
 
     if level == "off":
         return read_all_reference(*arrays)
@@ -116,6 +134,23 @@ def float_products(weights: jax.Array, x: jax.Array, chunks: int, rounds: int) -
 def float_products_reference(weights: jax.Array, x: jax.Array, chunks: int, rounds: int) -> jax.Array:
     """The same in plain JAX, which multiplies once."""
     return jnp.full(chunks, jnp.sum(weights * x) * np.float32(rounds * REPEATS))
+
+
+def matrix_products(left: jax.Array, right: jax.Array, chunks: int, rounds: int) -> jax.Array:
+    """(chunks, 4, 16, 16) float32: `rounds` times the product of two matrices, summed; by the matrix unit alone.
+
+    Args:
+      left: (16, 32) bfloat16.
+      right: (16, 16, 2) bfloat16, (32, 16) with pairs of rows beside each other.
+    """
+    call = jax.ffi.ffi_call(native.MATRIX_PRODUCTS, jax.ShapeDtypeStruct((chunks, _CHAINS, 16, 16), jnp.float32))
+    return call(left, right, level=native.choice(), rounds=np.int64(rounds))
+
+
+def matrix_products_reference(left: jax.Array, right: jax.Array, chunks: int, rounds: int) -> jax.Array:
+    """The same in plain JAX, which multiplies once."""
+    once = jnp.einsum("npk,prk->nr", left.reshape(16, 16, 2), right, preferred_element_type=jnp.float32)
+    return jnp.broadcast_to(once * rounds, (chunks, _CHAINS, 16, 16))
 
 
 def _products(name: str, dtype: Any, a: jax.Array, b: jax.Array, chunks: int, rounds: int) -> jax.Array:

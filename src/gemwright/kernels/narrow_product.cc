@@ -17,7 +17,8 @@ namespace {
 
 bool supported(std::string_view level) {
 #if defined(GEMWRIGHT_BFLOAT16)
-  return choose_level(level) == Level::kAvx512 && __builtin_cpu_supports("avx512bf16");
+  const Level found = choose_level(level);
+  return (found == Level::kAvx512 || found == Level::kAmx) && __builtin_cpu_supports("avx512bf16");
 #else
   (void)level;
   return false;

@@ -15,7 +15,7 @@ import gemwright.kernels
 VARIABLE = "GEMWRIGHT_KERNELS"
 """The environment variable that switches the kernels off, or fixes their instruction set."""
 
-CHOICES = ("", "off", "portable", "avx2", "avx512")
+CHOICES = ("", "off", "portable", "avx2", "avx512", "amx")
 """Its values; empty or unset is the widest instruction set that the processor has."""
 
 THIN_PRODUCT = "gemwright_thin_product"
@@ -31,12 +31,14 @@ GATED_RECURRENCE = "gemwright_gated_recurrence"
 READ_ALL = "gemwright_read_all"
 INT_PRODUCTS = "gemwright_int_products"
 FLOAT_PRODUCTS = "gemwright_float_products"
+MATRIX_PRODUCTS = "gemwright_matrix_products"
 BUFFER_ADDRESS = "gemwright_buffer_address"
 """The kernels' names, in the library and as targets of XLA."""
 
 _ALL = (
     THIN_PRODUCT, PACKED_PRODUCT, NARROW_PRODUCT, SLOT_ATTENTION, TEXT_ATTENTION, TEXT_ATTENTION_BACK, GATED_VALUES,
-    GATED_VALUES_BACK, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, BUFFER_ADDRESS,
+    GATED_VALUES_BACK, SLOT_WRITE, GATED_RECURRENCE, READ_ALL, INT_PRODUCTS, FLOAT_PRODUCTS, MATRIX_PRODUCTS,
+    BUFFER_ADDRESS,
 )  # fmt: skip
 _LIBRARIES: list[ctypes.CDLL] = []
 """The one that serves, once it is loaded."""
@@ -69,6 +71,16 @@ def serves(array: jax.Array) -> bool:
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16, and they are not switched off."""
     return available() and _multiplies_bfloat16(choice())
+
+
+def has_matrix_unit() -> bool:
+    """Whether this processor has a unit for products of matrices, and it is not switched off."""
+    return available() and _has_matrix_unit(choice())
+
+
+@functools.cache
+def _has_matrix_unit(level: str) -> bool:
+    return any(bool(library.gemwright_has_matrix_unit(level.encode())) for library in _LIBRARIES)
 
 
 @functools.cache

@@ -12,6 +12,8 @@
 #include "packed_tiles.h"
 #include "parallel.h"
 #include "quantised_rows.h"
+#include "room.h"
+#include "widened_tiles.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -25,6 +27,9 @@ struct Arithmetic {
   GateRows* gate;
   int64_t together;  // rows
   int32_t (*start)(int64_t bits, int32_t sum);
+  // For many rows, with a matrix unit; else nullptr.
+  WidenRows* widen = nullptr;
+  PackedTiles *wide4 = nullptr, *wide8 = nullptr;
 };
 
 constexpr Arithmetic kPortable{quantise_rows_portable, packed_tiles4_portable, packed_tiles8_portable,
@@ -36,6 +41,12 @@ constexpr Arithmetic kAvx512{quantise_rows_avx512, packed_tiles4_avx512, packed_
                              kTokensAvx512, packed_start_avx512};
 #else
 constexpr Arithmetic kAvx2 = kPortable, kAvx512 = kPortable;
+#endif
+#if defined(GEMWRIGHT_AMX)
+constexpr Arithmetic kAmx{quantise_rows_avx512, packed_tiles4_amx, packed_tiles8_amx, gate_rows_avx512,
+                          kTokensAvx512, packed_start_avx512, widen_rows_amx, widened_tiles4_amx, widened_tiles8_amx};
+#else
+constexpr Arithmetic kAmx = kAvx512;
 #endif
 
 // Rows as codes, in memory that a thread keeps for its next call.
@@ -77,6 +88,21 @@ void quantise(ffi::ThreadPool& pool, const Arithmetic& by, const ffi::AnyBuffer&
   for (int64_t number = 0; number < blocks; ++number) part(number);
 }
 
+// Rows for the matrix unit, in memory that a thread keeps for its next call.
+const uint16_t* widen(ffi::ThreadPool& pool, const Arithmetic& by, const ffi::AnyBuffer& rows) {
+  thread_local std::shared_ptr<uint16_t[]> kept;
+  thread_local int64_t kept_size = 0;
+  const int64_t n = rows.dimensions()[0], in = rows.dimensions()[1], groups = (in + kGroup - 1) / kGroup;
+  WidenedRows task{rows.untyped_data(), rows.element_type() == ffi::BF16, nullptr, n, in, groups};
+  if (kept_size < task.size()) {
+    kept = room_of<uint16_t>(task.size());
+    kept_size = task.size();
+  }
+  task.out = kept.get();
+  in_parallel(pool, task.blocks(), [=, &by](int64_t block) { by.widen(task, block); });
+  return task.out;
+}
+
 // A product with the function that computes it.
 struct Work {
   PackedProduct product;
@@ -99,13 +125,18 @@ struct Share {
 // Cuts products into shares, large ones at first, since memory is read faster the longer it goes on; small ones in the
 // end, so that no thread waits long for another. Few tokens wait for memory; many tokens' sums would not fit the cache
 // beside a large share.
-std::vector<Share> cut(std::span<const Work> works, int64_t threads) {
+std::vector<Share> cut(std::span<const Work> works, int64_t threads, bool wide) {
   std::vector<Share> shares;
   int64_t left = 0;
   for (const Work& work : works) left += work.tiles() * work.tile_bytes();
   const bool few = works[0].product.n <= 8;
-  const int64_t least = few ? std::clamp<int64_t>(left / (16 * threads), 32 << 10, 128 << 10) : 32 << 10;
-  const int64_t most = few ? 2 << 20 : 64 << 10, parts = (few ? 2 : 8) * threads;
+  int64_t least = few ? std::clamp<int64_t>(left / (16 * threads), 32 << 10, 128 << 10) : 32 << 10;
+  int64_t most = few ? 2 << 20 : 64 << 10, parts = (few ? 2 : 8) * threads;
+  if (wide) {
+    least = 4 * works[0].tile_bytes();
+    most = kPanelTiles * works[0].tile_bytes();
+    parts = 3 * threads;
+  }
   for (const Work& work : works) {
     for (int64_t tile = 0; tile < work.tiles();) {
       const int64_t bytes = std::clamp(left / parts, least, most);
@@ -166,7 +197,7 @@ int64_t bits_of(const ffi::AnyBuffer& codes) { return codes.dimensions()[2] / (k
 
 // The products of a call; empty if shapes or types do not fit. Gated ones are two with one result.
 std::vector<Work> take_all(const Arithmetic& by, const ffi::AnyBuffer& rows, ffi::RemainingArgs& matrices,
-                           ffi::RemainingRets& outs, bool gated) {
+                           ffi::RemainingRets& outs, bool gated, bool wide) {
   std::vector<Work> works;
   if (gated ? matrices.size() != 4 || outs.size() != 1 : matrices.size() != 2 * outs.size()) return {};
   for (size_t i = 0; i < matrices.size() / 2; ++i) {
@@ -175,14 +206,15 @@ std::vector<Work> take_all(const Arithmetic& by, const ffi::AnyBuffer& rows, ffi
     Work work{};
     if (!codes || !scales || !out || !take(rows, *codes, *scales, **out, work.product)) return {};
     work.bits = bits_of(*codes);
-    work.compute = work.bits == 4 ? by.tiles4 : by.tiles8;
+    if (wide) work.compute = work.bits == 4 ? by.wide4 : by.wide8;
+    else work.compute = work.bits == 4 ? by.tiles4 : by.tiles8;
     works.push_back(work);
   }
   return works;
 }
 
-void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<Work>& works, bool gated) {
-  const std::vector<Share> shares = cut(std::span(works).first(gated ? 1 : works.size()), pool.num_threads());
+void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<Work>& works, bool gated, bool wide) {
+  const std::vector<Share> shares = cut(std::span(works).first(gated ? 1 : works.size()), pool.num_threads(), wide);
   std::atomic<size_t> taken{0};
   in_parallel(pool, std::min(pool.num_threads(), int64_t(shares.size())), [&](int64_t) {
     // A share is taken before the one ahead of it is computed, so that memory is read without a gap.
@@ -196,25 +228,38 @@ void compute_all(ffi::ThreadPool& pool, const Arithmetic& by, const std::vector<
   });
 }
 
-ffi::Error packed_products(ffi::ThreadPool pool, ffi::AnyBuffer rows, ffi::RemainingArgs matrices,
-                           ffi::RemainingRets outs, std::string_view level_name, bool gated) {
-  if (rows.dimensions().size() != 2 || (rows.element_type() != ffi::BF16 && rows.element_type() != ffi::F32))
-    return ffi::Error::InvalidArgument("packed_products: rows are float32 or bfloat16");
-  const Arithmetic* by = variant(choose_level(level_name), &kPortable, &kAvx2, &kAvx512);
-  if (by == nullptr)
-    return ffi::Error::InvalidArgument("packed_products: this processor does not support " + std::string(level_name));
-  std::vector<Work> works = take_all(*by, rows, matrices, outs, gated);
-  if (works.empty()) return ffi::Error::InvalidArgument("packed_products: shapes or types do not fit");
+// Fills in the rows of all works, as they are multiplied.
+void take_rows(ffi::ThreadPool& pool, const Arithmetic& by, const ffi::AnyBuffer& rows, bool wide,
+               std::vector<Work>& works) {
+  if (wide) {
+    const uint16_t* widened = widen(pool, by, rows);
+    for (Work& work : works) work.product.x_wide = widened;
+    return;
+  }
   std::vector<int64_t> bits;
   for (const Work& work : works) bits.push_back(work.bits);
   thread_local Codes x;
-  quantise(pool, *by, rows, bits, x);
+  quantise(pool, by, rows, bits, x);
   for (Work& work : works) {
     work.product.x_codes = x.codes.data();
     work.product.x_scales = x.scales.data();
     work.product.x_starts = work.bits == 4 ? x.starts4.data() : x.starts8.data();
   }
-  compute_all(pool, *by, works, gated);
+}
+
+ffi::Error packed_products(ffi::ThreadPool pool, ffi::AnyBuffer rows, ffi::RemainingArgs matrices,
+                           ffi::RemainingRets outs, std::string_view level_name, bool gated, bool many) {
+  if (rows.dimensions().size() != 2 || (rows.element_type() != ffi::BF16 && rows.element_type() != ffi::F32))
+    return ffi::Error::InvalidArgument("packed_products: rows are float32 or bfloat16");
+  const Level level = choose_level(level_name);
+  const Arithmetic* by = level == Level::kAmx ? &kAmx : variant(level, &kPortable, &kAvx2, &kAvx512);
+  if (by == nullptr)
+    return ffi::Error::InvalidArgument("packed_products: this processor does not support " + std::string(level_name));
+  const bool wide = many && by->widen != nullptr && rows.dimensions()[1] > 0;
+  std::vector<Work> works = take_all(*by, rows, matrices, outs, gated, wide);
+  if (works.empty()) return ffi::Error::InvalidArgument("packed_products: shapes or types do not fit");
+  take_rows(pool, *by, rows, wide, works);
+  compute_all(pool, *by, works, gated, wide);
   return ffi::Error::Success();
 }
 
@@ -229,4 +274,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gemwright_packed_product, packed_products,
                                   .RemainingArgs()
                                   .RemainingRets()
                                   .Attr<std::string_view>("level")
-                                  .Attr<bool>("gated"));
+                                  .Attr<bool>("gated")
+                                  .Attr<bool>("many"));

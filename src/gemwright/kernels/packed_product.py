@@ -89,8 +89,10 @@ Matrix = tuple[jax.Array, jax.Array]
 """Codes and scales as `pack` gives them."""
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def packed_products(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def packed_products(
+    rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...], many: bool = False
+) -> tuple[jax.Array, ...]:
     """Contract the same rows with packed matrices; on the CPU by the native kernel where there is one.
 
     The derivative is that of the products with the unpacked matrices: rounding of the rows is passed
@@ -100,6 +102,8 @@ def packed_products(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[i
       rows: (n, in) float32 or bfloat16, rounded once to 8 bits a value with a scale for 32 of them.
       matrices: of 4 or 8 bits each.
       outs: rows of each matrix.
+      many: whether a matrix unit may take the rows, where the processor has one: it rounds rows and weights to
+        bfloat16 instead, and pays from some 16 rows on.
 
     Returns:
       for each matrix (n, outs) in the dtype of `rows`; sums are float32.
@@ -110,7 +114,10 @@ def packed_products(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[i
     for (codes, scales), out in zip(matrices, outs, strict=True):
         check(rows, codes, scales, out)
     return jax.lax.platform_dependent(
-        rows, matrices, cpu=partial(_on_cpu, outs=outs), default=partial(packed_products_reference, outs=outs)
+        rows,
+        matrices,
+        cpu=partial(_on_cpu, outs=outs, many=many),
+        default=partial(packed_products_reference, outs=outs),
     )
 
 
@@ -138,18 +145,20 @@ def rounded(rows: jax.Array) -> jax.Array:
     return wide.reshape(len(codes), -1)[:, : rows.shape[1]]
 
 
-def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...]) -> tuple[jax.Array, ...]:
+def _on_cpu(rows: jax.Array, matrices: tuple[Matrix, ...], outs: tuple[int, ...], many: bool) -> tuple[jax.Array, ...]:
     if not native.available():
         return packed_products_reference(rows, matrices, outs)
     results = [jax.ShapeDtypeStruct((rows.shape[0], out), rows.dtype) for out in outs]
     call = jax.ffi.ffi_call(native.PACKED_PRODUCT, results, vmap_method="sequential")
-    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice(), gated=False))
+    return tuple(call(rows, *itertools.chain(*matrices), level=native.choice(), gated=False, many=many))
 
 
 @packed_products.defjvp
-def _derivative(outs: tuple[int, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+def _derivative(
+    outs: tuple[int, ...], many: bool, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
     rows, matrices = primals
-    return packed_products(rows, matrices, outs), wide_products(tangents[0], matrices, outs, rows.dtype)
+    return packed_products(rows, matrices, outs, many), wide_products(tangents[0], matrices, outs, rows.dtype)
 
 
 def wide_products(

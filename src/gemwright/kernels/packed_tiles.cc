@@ -1,7 +1,8 @@
 // The packed product for a range of tiles. See packed_tiles.h for the layout.
 //
 // CMake compiles this file once for each instruction set and width of codes, under the name given by
-// PACKED_TILES and with BITS. The sums of one group are in packed_sums.h; the loops around them are shared.
+// PACKED_TILES and with BITS; and with what is best for the processor's memory: STREAMS, tiles that are read beside
+// each other for few tokens, and AHEAD, bytes that are asked for before they are needed. The sums of one group are in packed_sums.h; the loops around them are shared.
 // Nothing of the standard library but memcpy may be used here: an inline function compiled for
 // AVX-512 could be the copy of it that the linker keeps for everyone.
 #include "packed_tiles.h"
@@ -12,7 +13,7 @@
 
 namespace {
 
-constexpr int64_t kAhead = 6144 / kGroupBytes;  // groups asked for before the only pass over them
+constexpr int64_t kAhead = AHEAD / kGroupBytes;  // groups asked for before the only pass over them
 
 // To the nearest, ties to even; what arithmetic makes of a value that is not a number stays none.
 inline uint16_t narrowed(float value) {
@@ -51,9 +52,11 @@ struct Ahead {
     codes += 64 * lines;
   }
 
+  // With so many groups left of these tiles; the next ones begin where the last of these ends.
   template <int kTiles>
-  ASKS void ask_nearby(const Tiles<kTiles>& tiles, int64_t left) const {
-    if (left > kAhead || next.codes == nullptr) return tiles.ask(kAhead);
+  ASKS void ask_nearby(const Tiles<kTiles>& tiles, int64_t left, int64_t groups) const {
+    if (left > kAhead) return tiles.ask(kAhead);
+    if (next.codes == nullptr) return tiles.ask(kAhead + (kTiles - 1) * groups);
     ask_for(next, kAhead - left);
   }
 };
@@ -69,7 +72,7 @@ void block(const PackedProduct& p, int64_t tile, int64_t token, bool near, Ahead
   Group x{p.x_codes + at * kGroup, p.x_scales + at, p.x_starts + at};
   Tiles<kTiles> tiles(p, tile);
   for (int64_t g = 0; g < p.groups; ++g) {
-    if (near) ahead.ask_nearby(tiles, p.groups - g);
+    if (near) ahead.ask_nearby(tiles, p.groups - g, p.groups);
     ahead.ask();
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
     if constexpr (kTokens > 2) asm volatile("" : "+m"(sums));  // a group's own sums need the registers
@@ -106,9 +109,10 @@ void all_tiles(const PackedProduct& p, int64_t tile, int64_t last, const ReadNex
 
 }  // namespace
 
-// Few tokens wait for memory, which one tile after the other reads more evenly; and of tiles with many groups two would
-// not fit the cache for the next tokens.
+// Few tokens wait for memory, which one tile after the other reads more evenly, or STREAMS of them; and of tiles with
+// many groups two would not fit the cache for the next tokens.
 void PACKED_TILES(const PackedProduct& p, int64_t first, int64_t last, const ReadNext& next) {
+  if (p.n <= kMostTokens<STREAMS>) return all_tiles<STREAMS>(p, first, last, next);
   const bool one = p.n <= kTogether || p.groups > 128;
   one ? all_tiles<1>(p, first, last, next) : all_tiles<kMostTiles>(p, first, last, next);
 }

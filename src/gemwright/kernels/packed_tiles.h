@@ -15,6 +15,7 @@ struct PackedProduct {
   const int8_t* x_codes;     // (n, groups, 32), within [-127, 127]; tokens interleaved, see below
   const float* x_scales;     // (n, groups), interleaved
   const int32_t* x_starts;   // (n, groups), interleaved: what a group's integer sum begins with
+  const uint16_t* x_wide;    // instead of these three, rows as widened_tiles.h has them
   const uint8_t* codes;      // (tiles, groups, 256 or 512)
   const uint16_t* scales;    // (tiles, groups, 16), float16
   void* out;                 // (n, outs), float or bfloat16
@@ -43,5 +44,5 @@ struct ReadNext {
 // Computes the tiles [first, last), and asks for the beginning of what comes next while it reads the last of them.
 using PackedTiles = void(const PackedProduct& product, int64_t first, int64_t last, const ReadNext& next);
 
-PackedTiles packed_tiles4_portable, packed_tiles4_avx2, packed_tiles4_avx512;
-PackedTiles packed_tiles8_portable, packed_tiles8_avx2, packed_tiles8_avx512;
+PackedTiles packed_tiles4_portable, packed_tiles4_avx2, packed_tiles4_avx512, packed_tiles4_amx;
+PackedTiles packed_tiles8_portable, packed_tiles8_avx2, packed_tiles8_avx512, packed_tiles8_amx;

@@ -131,6 +131,31 @@ inline Bits permutex2var_epi32(Bits a, Bits order, Bits b) {
   return (Bits)out;
 }
 
+// To the nearest, ties to even.
+inline uint16_t narrowed(float value) {
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  return value == value ? uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16) : uint16_t(word >> 16 | 64);
+}
+
+inline Bits cvtne2ps_pbh(Floats upper, Floats lower) {
+  Words out = {};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    out[lane] = narrowed(lower[lane]);
+    out[lane + kLanes] = narrowed(upper[lane]);
+  }
+  return (Bits)out;
+}
+
+inline Bits maskz_permutexvar_epi16(uint32_t mask, Bits order, Bits a) {
+  const Words from = (Words)order, values = (Words)a;
+  Words out = {};
+  for (int lane = 0; lane < 2 * kLanes; ++lane) out[lane] = mask >> lane & 1 ? values[from[lane] % 32] : 0;
+  return (Bits)out;
+}
+
+inline void storeu_si512(void* to, Bits values) { std::memcpy(to, &values, sizeof values); }
+
 inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); }
 
 }  // namespace plain
@@ -143,7 +168,11 @@ inline Bits add_epi32(Bits a, Bits b) { return (Bits)((Doubles)a + (Doubles)b); 
 
 #define _mm256_loadu_si256(from) plain::loaded<plain::HalfBits>(from)
 #define _mm512_loadu_si512(from) plain::loaded<plain::Bits>(from)
+#define _mm512_load_si512(from) plain::loaded<plain::Bits>(from)
 #define _mm512_storeu_ps plain::storeu_ps
+#define _mm512_storeu_si512 plain::storeu_si512
+#define _mm512_cvtne2ps_pbh plain::cvtne2ps_pbh
+#define _mm512_maskz_permutexvar_epi16 plain::maskz_permutexvar_epi16
 #define _mm512_setzero_ps() plain::Floats{}
 #define _mm512_setzero_si512() plain::Bits{}
 #define _mm512_add_epi32 plain::add_epi32

@@ -1,11 +1,13 @@
-// The packed product with 4- and 8-bit codes. All that the checks know of packed_tiles.h is in this file.
+// The packed product with 4- and 8-bit codes. All that the checks know of packed_tiles.h is in this file and in
+// packed_codes.h.
 #include "packed_tiles.h"
 
 #include <algorithm>
 
 #include "checks.h"
+#include "packed_codes.h"
 
-PackedTiles packed_tiles4_plain512, packed_tiles8_plain512;
+PackedTiles packed_tiles4_plain512, packed_tiles8_plain512, packed_tiles4_streams512, packed_tiles8_streams512;
 
 namespace {
 
@@ -16,28 +18,6 @@ uint16_t draw_scale(Random& random) {
   const bool subnormal = random.between(0, 9) == 0;
   const int64_t exponent = subnormal ? 0 : random.between(1, 20);
   return uint16_t(random.between(0, 1) << 15 | exponent << 10 | random.between(0, 1023));
-}
-
-double scale_value(uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  const double size = exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
-  return half >> 15 ? -size : size;
-}
-
-// Where a weight's code lies: the byte within its group, and whether in the high half of it.
-struct Place {
-  int64_t byte;
-  bool high;
-};
-
-Place place_of(int bits, int row, int input) {
-  if (bits == 8) return {64 * (input / 4) + 4 * row + input % 4, false};
-  return {64 * (input % 16 / 4) + 4 * row + input % 4, input >= 16};
-}
-
-int code_of(int bits, uint8_t byte, bool high) {
-  if (bits == 8) return int8_t(byte);
-  return (high ? byte >> 4 : byte & 15) - 8;
 }
 
 // What an instruction set wants beside its function.
@@ -92,7 +72,7 @@ class Problem {
 
   void compute(int64_t middle) {
     void* out = shape_.narrow ? static_cast<void*>(narrow_.data()) : wide_.data();
-    const PackedProduct product{x_.data(),  x_scales_.data(), x_starts_.data(), codes_.data(), scales_.data(), out,
+    const PackedProduct product{x_.data(),  x_scales_.data(), x_starts_.data(), nullptr, codes_.data(), scales_.data(), out,
                                 shape_.narrow, shape_.n,      shape_.groups,    shape_.outs};
     by_.tiles(product, 0, middle, {product.codes + middle * shape_.groups * group_bytes_,
                                    product.scales + middle * shape_.groups * kTileRows});
@@ -167,18 +147,21 @@ void check_all(int bits, const Variant<const Arithmetic>& variant) {
           {random.between(1, 12), random.between(1, 9), random.between(1, 70), random.between(0, 1) == 1});
 }
 
+void check_width(int bits, PackedTiles* portable, PackedTiles* avx2, PackedTiles* avx512, PackedTiles* plain512,
+                 PackedTiles* streams512) {
+  const Arithmetic of_portable{portable, kTokensPortable, no_start}, of_avx2{avx2, kTokensAvx2, packed_start_avx2};
+  const auto of_512 = [](PackedTiles* tiles) { return Arithmetic{tiles, kTokensAvx512, packed_start_avx512}; };
+  const Arithmetic of_avx512 = of_512(avx512), of_plain512 = of_512(plain512), of_streams = of_512(streams512);
+  const auto check = [=](const auto& variant) { check_all(bits, variant); };
+  for_each_variant(&of_portable, &of_avx2, &of_avx512, &of_plain512, check);
+  check(Variant<const Arithmetic>{"avx512 in plain C++, four tiles at once", &of_streams});
+}
+
 }  // namespace
 
 void check_packed_tiles() {
-  const Arithmetic portable4{packed_tiles4_portable, kTokensPortable, no_start};
-  const Arithmetic avx2_4{packed_tiles4_avx2, kTokensAvx2, packed_start_avx2};
-  const Arithmetic avx512_4{packed_tiles4_avx512, kTokensAvx512, packed_start_avx512};
-  const Arithmetic plain512_4{packed_tiles4_plain512, kTokensAvx512, packed_start_avx512};
-  for_each_variant(&portable4, &avx2_4, &avx512_4, &plain512_4, [](const auto& variant) { check_all(4, variant); });
-
-  const Arithmetic portable8{packed_tiles8_portable, kTokensPortable, no_start};
-  const Arithmetic avx2_8{packed_tiles8_avx2, kTokensAvx2, packed_start_avx2};
-  const Arithmetic avx512_8{packed_tiles8_avx512, kTokensAvx512, packed_start_avx512};
-  const Arithmetic plain512_8{packed_tiles8_plain512, kTokensAvx512, packed_start_avx512};
-  for_each_variant(&portable8, &avx2_8, &avx512_8, &plain512_8, [](const auto& variant) { check_all(8, variant); });
+  check_width(4, packed_tiles4_portable, packed_tiles4_avx2, packed_tiles4_avx512, packed_tiles4_plain512,
+              packed_tiles4_streams512);
+  check_width(8, packed_tiles8_portable, packed_tiles8_avx2, packed_tiles8_avx512, packed_tiles8_plain512,
+              packed_tiles8_streams512);
 }

@@ -101,3 +101,4 @@ void check_attend_text();
 void check_write_slots();
 void check_recurrent_channels();
 void check_narrow_tiles();
+void check_widened_tiles();

@@ -13,5 +13,6 @@ int main() {
   check_write_slots();
   check_recurrent_channels();
   check_narrow_tiles();
+  check_widened_tiles();
   std::puts("all kernels agree with their references");
 }
