@@ -38,8 +38,8 @@ install "jax==$oldest" "jaxlib==$oldest" "$wheel"
 answer "" native
 answer portable native
 answer off none
-for level in avx2 avx512_vnni; do
-    if grep -qw "$level" /proc/cpuinfo; then answer "${level%_vnni}" native; fi
+for level in avx2 avx512_vnni amx_bf16; do
+    if grep -qw "$level" /proc/cpuinfo; then answer "${level%_*}" native; fi
 done
 
 install --no-cache-dir --force-reinstall --no-deps "$sources"  # pip would take what it built of that name before

@@ -9,6 +9,8 @@
 #include <immintrin.h>
 #endif
 
+#include "vectors.h"
+
 namespace {
 
 // Rows and columns of a block; inputs of a step; elements that a side of a block has in a step, which are two tiles.
@@ -36,8 +38,8 @@ class UnitInUse {
   };
 };
 
-// Adds to the sums of a block, or begins them. A step of `left` is 32 rows of 32 inputs; of `right` two tiles, each
-// of pairs of inputs by 16 columns. The sums are four tiles: rows 0 to 15 with each half of the columns, then the rest.
+// Adds to the sums of a block, or begins them. A step of `left` is 32 rows of 32 inputs; of `right` 16 rows of pairs of
+// inputs by 32 columns. The sums are four tiles: rows 0 to 15 with each half of the columns, then the rest.
 // `beside` is called in each step, for work of other units. Of both sides `right` is kept in the nearest cache.
 template <class Beside>
 inline void add_block(const uint16_t* left, const uint16_t* right, int64_t steps, bool begin, float* sums,
@@ -58,8 +60,8 @@ inline void add_block(const uint16_t* left, const uint16_t* right, int64_t steps
   for (int64_t step = 0; step < steps; ++step, left += kStepSize, right += kStepSize) {
     _tile_stream_loadd(4, left, kLine);
     _tile_stream_loadd(5, left + kTileSize, kLine);
-    _tile_loadd(6, right, kLine);
-    _tile_loadd(7, right + kTileSize, kLine);
+    _tile_loadd(6, right, 2 * kLine);
+    _tile_loadd(7, right + kSide, 2 * kLine);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
@@ -71,6 +73,16 @@ inline void add_block(const uint16_t* left, const uint16_t* right, int64_t steps
   _tile_stored(2, sums + 2 * kTileSums, kLine);
   _tile_stored(3, sums + 3 * kTileSums, kLine);
   fence();
+}
+
+// Puts the sums of a row of a block into place, as far as the result has these columns.
+template <class Element>
+inline void keep_row(const float* sums, int64_t row, Element* out, int64_t columns) {
+  const float* halves = sums + row / kLanes * 2 * kTileSums + row % kLanes * kLanes;
+  Element part[kSide], *to = columns >= kSide ? out : part;
+  store(to, load(halves));
+  store(to + kLanes, load(halves + kTileSums));
+  if (to == part) std::memcpy(out, part, size_t(columns) * sizeof *out);
 }
 
 }  // namespace

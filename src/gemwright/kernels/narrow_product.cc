@@ -9,6 +9,8 @@
 #include "narrow_tiles.h"
 #include "parallel.h"
 #include "room.h"
+#include "unit_product.h"
+#include "widened_tiles.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -81,6 +83,56 @@ void by_columns(ffi::ThreadPool& pool, NarrowProduct all, Words a, PairRows* pai
   });
 }
 
+#if defined(GEMWRIGHT_AMX)
+
+using Halves = std::shared_ptr<uint16_t[]>;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Rows of A as the matrix unit reads them; of A's transposed where they become a matrix.
+Halves unit_rows_of(ffi::ThreadPool& pool, bool turned, Sizes s, const uint16_t* left) {
+  WidenedRows task{left, true, nullptr, s.rows, s.depth, ceil_div(s.depth, kGroup)};
+  const Halves out = room_of<uint16_t>(task.size());
+  task.out = out.get();
+  in_parallel(pool, task.blocks(), [=](int64_t block) {
+    if (!turned) return widen_rows_amx(task, block);
+    const Words room = room_of<uint32_t>(ceil_div(s.depth, 2) * kUnitSide);
+    turned_rows_amx(left, s.depth, s.rows, block, room.get(), task.out);
+  });
+  return out;
+}
+
+// Some columns of B, with zeros where a step of inputs is not whole.
+void order_stripe(PairRows* pair, Sizes s, const uint16_t* right, int64_t stripe, uint16_t* to) {
+  auto* words = reinterpret_cast<uint32_t*>(to);
+  pair(right, s.depth, s.columns, stripe * kUnitSide, kUnitSide, words);
+  std::fill(words + ceil_div(s.depth, 2) * kUnitSide, words + ceil_div(s.depth, kGroup) * kGroup / 2 * kUnitSide, 0u);
+}
+
+// As below, by the matrix unit.
+void multiply_by_unit(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right,
+                      uint16_t* out) {
+  const Halves a = unit_rows_of(pool, form == Form::kToMatrix, s, left);
+  PairRows* pair = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
+  UnitProduct all{a.get(), nullptr, out, s.rows, s.columns, ceil_div(s.depth, kGroup)};
+  const int64_t stripes = ceil_div(s.columns, kUnitSide), stripe_size = all.steps * kGroup * kUnitSide;
+  if (s.columns >= kManyStripes * kColumnsTogether)  // a large matrix is not copied whole
+    return in_parallel(pool, ceil_div(stripes, kUnitStripes), [=](int64_t task) {
+      const int64_t first = task * kUnitStripes, last = std::min(stripes, first + kUnitStripes);
+      const Halves b = room_of<uint16_t>((last - first) * stripe_size);
+      for (int64_t i = first; i < last; ++i) order_stripe(pair, s, right, i, b.get() + (i - first) * stripe_size);
+      UnitProduct some = all;
+      some.b = b.get();
+      unit_stripes_amx(some, first, last);
+    });
+  const Halves b = room_of<uint16_t>(stripes * stripe_size);
+  in_parallel(pool, stripes, [=](int64_t i) { order_stripe(pair, s, right, i, b.get() + i * stripe_size); });
+  all.b = b.get();
+  in_parallel(pool, ceil_div(all.blocks(), kUnitBlocks), [=](int64_t task) { unit_rows_amx(all, task * kUnitBlocks); });
+}
+
+#endif
+
 void multiply(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right, uint16_t* out) {
   const bool to_matrix = form == Form::kToMatrix;
   NarrowProduct all{reinterpret_cast<const char*>(left), 2 * s.depth, 4, nullptr, out, s.columns, s.columns,
@@ -111,8 +163,12 @@ ffi::Error narrow_product(ffi::ThreadPool pool, ffi::BufferR2<ffi::BF16> left, f
   if (!supported(level)) return ffi::Error::InvalidArgument("narrow_product: this processor multiplies no bfloat16");
 #if defined(GEMWRIGHT_BFLOAT16)
   const auto halves = [](const auto& buffer) { return reinterpret_cast<const uint16_t*>(buffer.typed_data()); };
-  multiply(pool, Form{form}, {rows, depth, columns}, halves(left), halves(right),
-           reinterpret_cast<uint16_t*>(out->typed_data()));
+  auto* product = multiply;
+#if defined(GEMWRIGHT_AMX)
+  if (choose_level(level) == Level::kAmx) product = multiply_by_unit;
+#endif
+  product(pool, Form{form}, {rows, depth, columns}, halves(left), halves(right),
+          reinterpret_cast<uint16_t*>(out->typed_data()));
 #endif
   return ffi::Error::Success();
 }

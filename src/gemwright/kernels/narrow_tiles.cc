@@ -3,6 +3,7 @@
 // CMake compiles this file under the names given by NARROW_TILES, PAIR_ROWS and PAIR_COLUMNS.
 #include "narrow_tiles.h"
 
+#include "turn.h"
 #include "vectors.h"
 
 namespace {
@@ -52,27 +53,6 @@ void write(const NarrowProduct& p, int64_t row, int64_t rows, int64_t column, co
   }
 }
 
-// Each with its other half's: the lanes of `one` and `other` in turn, from the lower half of both or from the upper.
-inline Words dealt(Words one, Words other, bool upper) {
-  Words order = {};
-  for (uint32_t lane = 0; lane < kLanes; ++lane) order[lane] = lane / 2 + (lane % 2) * kLanes + (upper ? kLanes / 2 : 0);
-  return (Words)_mm512_permutex2var_epi32((__m512i)one, (__m512i)order, (__m512i)other);
-}
-
-// A square of words, read by rows of `from_row` halves, to its transposed. Four times dealt is turned.
-void turn(const uint16_t* from, int64_t from_row, uint32_t* to, int64_t to_row) {
-  Words rows[kLanes], after[kLanes];
-  for (int i = 0; i < kLanes; ++i) std::memcpy(&rows[i], from + i * from_row, sizeof rows[i]);
-  for (int times = 0; times < 4; ++times) {
-    for (int i = 0; i < kLanes / 2; ++i) {
-      after[2 * i] = dealt(rows[i], rows[i + kLanes / 2], false);
-      after[2 * i + 1] = dealt(rows[i], rows[i + kLanes / 2], true);
-    }
-    std::memcpy(rows, after, sizeof rows);
-  }
-  for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * to_row, &rows[i], sizeof rows[i]);
-}
-
 // Some columns from `k` on, one word at a time.
 void pair_rest(const uint16_t* matrix, int64_t depth, int64_t column, int64_t last, int64_t k, int64_t room,
                uint32_t* to) {
@@ -118,7 +98,7 @@ void PAIR_COLUMNS(const uint16_t* matrix, int64_t depth, int64_t width, int64_t 
   const int64_t whole_columns = count / kLanes * kLanes, whole_depth = depth / (2 * kLanes) * (2 * kLanes);
   for (int64_t i = 0; i < whole_columns; i += kLanes)
     for (int64_t k = 0; k < whole_depth; k += 2 * kLanes)
-      turn(matrix + i * depth + k, depth, to + k / 2 * room + i, room);
+      turn(matrix + i * depth + k, 2 * depth, to + k / 2 * room + i, 4 * room);
   pair_rest(matrix, depth, 0, whole_columns, whole_depth, room, to);
   pair_rest(matrix, depth, whole_columns, count, 0, room, to);
   for (int64_t pair = 0; pair < (depth + 1) / 2; ++pair)

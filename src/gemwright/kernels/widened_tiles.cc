@@ -10,6 +10,7 @@
 namespace {
 
 constexpr int64_t kPanelPairs = kPanelTiles / 2, kPanelBlocks = 8;  // of 32 rows
+constexpr int64_t kPairs = 2 * kSide;                               // from a row of pairs of inputs to the next
 constexpr int64_t kCodes = kTileRows * kGroup * BITS / 8;  // bytes of a group of a tile
 
 alignas(64) thread_local uint16_t weights[2][kPartGroups * kStepSize];
@@ -44,8 +45,8 @@ inline Floats decoded(Words words, Floats scale, Floats offset) {
 inline void widen(const uint8_t* codes, int64_t quarter, Floats scale, uint16_t* to) {
   const Words words = words_at(codes + quarter * 64);
   const Floats offset = scale * -24.0f;
-  to += quarter * 64;
-  const auto keep = [&](int pair, Floats lower, Floats upper) { keep_pairs(to + 32 * pair, lower, upper); };
+  to += quarter * 2 * kPairs;
+  const auto keep = [&](int pair, Floats lower, Floats upper) { keep_pairs(to + kPairs * pair, lower, upper); };
   keep(0, decoded<0>(words, scale, offset), decoded<8>(words, scale, offset));
   keep(1, decoded<16>(words, scale, offset), decoded<24>(words, scale, offset));
   keep(8, decoded<4>(words, scale, offset), decoded<12>(words, scale, offset));
@@ -63,8 +64,8 @@ inline Floats decoded(Words words, Floats scale) {
 inline void widen(const uint8_t* codes, int64_t quarter, Floats scale, uint16_t* to) {
   for (int64_t v = 2 * quarter; v < 2 * quarter + 2; ++v) {
     const Words words = words_at(codes + v * 64);
-    keep_pairs(to + v * 64, decoded<0>(words, scale), decoded<8>(words, scale));
-    keep_pairs(to + v * 64 + 32, decoded<16>(words, scale), decoded<24>(words, scale));
+    keep_pairs(to + v * 2 * kPairs, decoded<0>(words, scale), decoded<8>(words, scale));
+    keep_pairs(to + (v * 2 + 1) * kPairs, decoded<16>(words, scale), decoded<24>(words, scale));
   }
 }
 
@@ -96,7 +97,7 @@ struct Widening {
       const int64_t at = (tile + half < last_tile ? tile + half : tile) * p.groups + groups.first + group;
       const auto* halves = reinterpret_cast<const __m256i*>(p.scales + at * kTileRows);
       const auto scale = (Floats)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(halves));
-      widen(p.codes + at * kCodes, done % 4, scale, to + group * kStepSize + half * kTileSize);
+      widen(p.codes + at * kCodes, done % 4, scale, to + group * kStepSize + half * kSide);
     }
   }
 };
@@ -117,21 +118,10 @@ struct Keeping {
 
   void some(int64_t count) {
     for (; count > 0 && left > 0; --count, --left, ++row) {
-      if (p.narrow) keep(static_cast<uint16_t*>(p.out));
-      else keep(static_cast<float*>(p.out));
+      const int64_t at = row * p.outs + column, columns = p.outs - column;
+      if (p.narrow) keep_row(sums, row % kSide, static_cast<uint16_t*>(p.out) + at, columns);
+      else keep_row(sums, row % kSide, static_cast<float*>(p.out) + at, columns);
     }
-  }
-
- private:
-  template <class Element>
-  void keep(Element* out) const {
-    const int64_t wide = p.outs - column < kSide ? p.outs - column : kSide, i = row % kSide;
-    const float* halves = sums + i / kLanes * 2 * kTileSums + i % kLanes * kLanes;
-    out += row * p.outs + column;
-    Element part[kSide], *to = wide == kSide ? out : part;
-    store(to, load(halves));
-    store(to + kLanes, load(halves + kTileSums));
-    if (to == part) std::memcpy(out, part, size_t(wide) * sizeof *out);
   }
 };
 

@@ -26,5 +26,5 @@ struct WidenedRows {
 // Puts a block of rows into order.
 using WidenRows = void(const WidenedRows& rows, int64_t block);
 
-WidenRows widen_rows_amx;
+WidenRows widen_rows_amx, widen_rows_plain512;
 PackedTiles widened_tiles4_amx, widened_tiles8_amx;

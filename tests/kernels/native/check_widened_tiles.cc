@@ -6,7 +6,6 @@
 #include "matrix_loop.h"
 #include "packed_codes.h"
 
-WidenRows widen_rows_plain512;
 PackedTiles widened_tiles4_plain512, widened_tiles8_plain512;
 MatrixLoop matrix_loop_plain512;
 

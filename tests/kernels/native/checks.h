@@ -102,3 +102,4 @@ void check_write_slots();
 void check_recurrent_channels();
 void check_narrow_tiles();
 void check_widened_tiles();
+void check_unit_product();

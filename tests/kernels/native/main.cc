@@ -14,5 +14,6 @@ int main() {
   check_recurrent_channels();
   check_narrow_tiles();
   check_widened_tiles();
+  check_unit_product();
   std::puts("all kernels agree with their references");
 }
