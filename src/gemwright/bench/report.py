@@ -109,16 +109,12 @@ def rows(report: Report, plan: Plan) -> list[tuple[str, str, str]]:
     """The report as a table: what, how much, and its share of the limit."""
     before, after, memory = report.machine, report.machine_after, report.memory
     peak = "not measured: no native kernels" if before.peak is None else f"{before.peak / 1e9:,.0f} GOP/s"
-    unit = (
-        []
-        if before.matrix_peak is None
-        else [("peak of the matrix unit", f"{before.matrix_peak / 1e9:,.0f} GFLOP/s", "")]
-    )
+    units = [before.matrix_peak] if before.matrix_peak else []
     reading = report.weight_bytes / before.bandwidth
     return [
         ("read bandwidth, before and after", f"{before.bandwidth / 1e9:.1f}, {after.bandwidth / 1e9:.1f} GB/s", ""),
         (f"peak of {before.products} products", peak, ""),
-        *unit,
+        *(("peak of the matrix unit", f"{unit / 1e9:,.0f} GFLOP/s", "") for unit in units),
         (f"prefill of {plan.prompt} tokens", *_told(report.prefill)),
         (f"decoding after {plan.prompt}", *_told(report.decode)),
         (f"decoding {plan.sequences} sequences", *_told(report.batch)),

@@ -22,7 +22,7 @@ inline bool may_use_amx() {
     constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
     unsigned a, b, c, features;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
-    if (!(features & kTiles) || !(features & kBfloat16)) return false;
+    if (!(features & kTiles) || !(features & kBfloat16) || !__builtin_cpu_supports("avx512bf16")) return false;
     return syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
   }();
   return may;

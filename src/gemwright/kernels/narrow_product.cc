@@ -10,7 +10,6 @@
 #include "parallel.h"
 #include "room.h"
 #include "unit_product.h"
-#include "widened_tiles.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -97,7 +96,7 @@ Halves unit_rows_of(ffi::ThreadPool& pool, bool turned, Sizes s, const uint16_t*
   in_parallel(pool, task.blocks(), [=](int64_t block) {
     if (!turned) return widen_rows_amx(task, block);
     const Words room = room_of<uint32_t>(ceil_div(s.depth, 2) * kUnitSide);
-    turned_rows_amx(left, s.depth, s.rows, block, room.get(), task.out);
+    turned_rows_amx(task, block, room.get());
   });
   return out;
 }
@@ -109,26 +108,36 @@ void order_stripe(PairRows* pair, Sizes s, const uint16_t* right, int64_t stripe
   std::fill(words + ceil_div(s.depth, 2) * kUnitSide, words + ceil_div(s.depth, kGroup) * kGroup / 2 * kUnitSide, 0u);
 }
 
-// As below, by the matrix unit.
-void multiply_by_unit(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right,
-                      uint16_t* out) {
-  const Halves a = unit_rows_of(pool, form == Form::kToMatrix, s, left);
-  PairRows* pair = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
-  UnitProduct all{a.get(), nullptr, out, s.rows, s.columns, ceil_div(s.depth, kGroup)};
+// By some columns for all rows: a large matrix is not copied whole.
+void unit_by_columns(ffi::ThreadPool& pool, UnitProduct all, PairRows* pair, Sizes s, const uint16_t* right) {
   const int64_t stripes = ceil_div(s.columns, kUnitSide), stripe_size = all.steps * kGroup * kUnitSide;
-  if (s.columns >= kManyStripes * kColumnsTogether)  // a large matrix is not copied whole
-    return in_parallel(pool, ceil_div(stripes, kUnitStripes), [=](int64_t task) {
-      const int64_t first = task * kUnitStripes, last = std::min(stripes, first + kUnitStripes);
-      const Halves b = room_of<uint16_t>((last - first) * stripe_size);
-      for (int64_t i = first; i < last; ++i) order_stripe(pair, s, right, i, b.get() + (i - first) * stripe_size);
-      UnitProduct some = all;
-      some.b = b.get();
-      unit_stripes_amx(some, first, last);
-    });
+  in_parallel(pool, ceil_div(stripes, kUnitStripes), [=](int64_t task) {
+    const int64_t first = task * kUnitStripes, last = std::min(stripes, first + kUnitStripes);
+    const Halves b = room_of<uint16_t>((last - first) * stripe_size);
+    for (int64_t i = first; i < last; ++i) order_stripe(pair, s, right, i, b.get() + (i - first) * stripe_size);
+    UnitProduct some = all;
+    some.b = b.get();
+    unit_stripes_amx(some, first, last);
+  });
+}
+
+// By some rows for all columns, which are put in order before.
+void unit_by_rows(ffi::ThreadPool& pool, UnitProduct all, PairRows* pair, Sizes s, const uint16_t* right) {
+  const int64_t stripes = ceil_div(s.columns, kUnitSide), stripe_size = all.steps * kGroup * kUnitSide;
   const Halves b = room_of<uint16_t>(stripes * stripe_size);
   in_parallel(pool, stripes, [=](int64_t i) { order_stripe(pair, s, right, i, b.get() + i * stripe_size); });
   all.b = b.get();
   in_parallel(pool, ceil_div(all.blocks(), kUnitBlocks), [=](int64_t task) { unit_rows_amx(all, task * kUnitBlocks); });
+}
+
+// `multiply` by the matrix unit.
+void multiply_by_unit(ffi::ThreadPool& pool, Form form, Sizes s, const uint16_t* left, const uint16_t* right,
+                      uint16_t* out) {
+  const Halves a = unit_rows_of(pool, form == Form::kToMatrix, s, left);
+  PairRows* pair = form == Form::kToOuts ? pair_columns_avx512 : pair_rows_avx512;
+  const UnitProduct all{a.get(), nullptr, out, s.rows, s.columns, ceil_div(s.depth, kGroup)};
+  const bool many_columns = s.columns >= kManyStripes * kColumnsTogether;
+  (many_columns ? unit_by_columns : unit_by_rows)(pool, all, pair, s, right);
 }
 
 #endif

@@ -2,7 +2,8 @@
 //
 // CMake compiles this file once for each instruction set and width of codes, under the name given by
 // PACKED_TILES and with BITS; and with what is best for the processor's memory: STREAMS, tiles that are read beside
-// each other for few tokens, and AHEAD, bytes that are asked for before they are needed. The sums of one group are in packed_sums.h; the loops around them are shared.
+// each other for few tokens, and AHEAD, bytes that are asked for before they are needed. The sums of one group are in
+// packed_sums.h; the loops around them are shared.
 // Nothing of the standard library but memcpy may be used here: an inline function compiled for
 // AVX-512 could be the copy of it that the linker keeps for everyone.
 #include "packed_tiles.h"

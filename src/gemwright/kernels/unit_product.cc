@@ -51,16 +51,14 @@ void UNIT_ROWS(const UnitProduct& p, int64_t block) {
           stripe + kUnitStripes < stripes ? stripe + kUnitStripes : stripes);
 }
 
-void TURNED_ROWS(const uint16_t* matrix, int64_t depth, int64_t rows, int64_t block, uint32_t* room, uint16_t* out) {
-  const int64_t blocks = (rows + kSide - 1) / kSide, steps = (depth + kStep - 1) / kStep, pairs = (depth + 1) / 2;
-  PAIR_ROWS(matrix, depth, rows, block * kSide, kSide, room);
-  for (int64_t step = 0; step < steps; ++step) {
-    const int64_t first = step / kPartGroups * kPartGroups;
-    const int64_t together = steps - first < kPartGroups ? steps - first : kPartGroups;
-    uint16_t* to = out + (first * blocks + block * together + step - first) * kStepSize;
+void TURNED_ROWS(const WidenedRows& w, int64_t block, uint32_t* room) {
+  const int64_t pairs = (w.in + 1) / 2;
+  PAIR_ROWS(static_cast<const uint16_t*>(w.rows), w.in, w.n, block * kSide, kSide, room);
+  for (int64_t group = 0; group < w.groups; ++group) {
     uint32_t words[16 * kSide] = {};
-    const int64_t valid = pairs - step * 16 < 16 ? pairs - step * 16 : 16;
-    std::memcpy(words, room + step * 16 * kSide, size_t(valid * kSide) * sizeof *words);
+    const int64_t valid = pairs - group * 16 < 16 ? pairs - group * 16 : 16;
+    std::memcpy(words, room + group * 16 * kSide, size_t(valid * kSide) * sizeof *words);
+    uint16_t* to = w.out + w.at(block, group);
     for (int64_t half = 0; half < 2; ++half) turn(words + 16 * half, 4 * kSide, to + half * kTileSize, 2 * kStep);
   }
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "widened_tiles.h"
+
 // A side of a block of C; blocks of rows, and stripes of as many columns, whose sums are kept at a time.
 constexpr int64_t kUnitSide = 32, kUnitBlocks = 8, kUnitStripes = 4;
 
@@ -21,9 +23,9 @@ using UnitStripes = void(const UnitProduct& product, int64_t first, int64_t last
 // All columns of some rows of C, at most kUnitBlocks from a block on.
 using UnitRows = void(const UnitProduct& product, int64_t block);
 
-// Puts a block of rows of A, which is the transposed of a (depth, rows) matrix, into the order of WidenedRows. `room`
-// has (depth + 1) / 2 times 32 words.
-using TurnedRows = void(const uint16_t* matrix, int64_t depth, int64_t rows, int64_t block, uint32_t* room, uint16_t* out);
+// Puts a block of rows into order that are the columns of what `rows.rows` holds, (in, n) bfloat16. `room` has
+// (in + 1) / 2 times 32 words.
+using TurnedRows = void(const WidenedRows& rows, int64_t block, uint32_t* room);
 
 UnitStripes unit_stripes_amx, unit_stripes_plain512;
 UnitRows unit_rows_amx, unit_rows_plain512;

@@ -13,11 +13,11 @@ inline void narrow_group(const float* from, uint16_t* to) {
 }
 
 template <class Element>
-void widen_row(const WidenedRows& w, const Element* row, uint16_t* out, int64_t part_size, int64_t block) {
+void widen_row(const WidenedRows& w, int64_t row_of_all) {
+  const int64_t block = row_of_all / kBlockRows, place = row_of_all % kBlockRows * kGroup;
+  const Element* row = static_cast<const Element*>(w.rows) + row_of_all * w.in;
   for (int64_t group = 0; group < w.groups; ++group) {
-    const int64_t part = group / kPartGroups, first = part * kPartGroups;
-    const int64_t groups = w.groups - first < kPartGroups ? w.groups - first : kPartGroups;
-    uint16_t* to = out + part * part_size + (block * groups + group - first) * kBlockRows * kGroup;
+    uint16_t* to = w.out + w.at(block, group) + place;
     const int64_t left = w.in - group * kGroup;
     if (left >= kGroup) {
       narrow_group(row + group * kGroup, to);
@@ -32,12 +32,7 @@ void widen_row(const WidenedRows& w, const Element* row, uint16_t* out, int64_t 
 }  // namespace
 
 void WIDEN_ROWS(const WidenedRows& w, int64_t block) {
-  const int64_t part_size = w.blocks() * kPartGroups * kBlockRows * kGroup;
-  for (int64_t row = 0; row < kBlockRows; ++row) {
-    const int64_t at = block * kBlockRows + row;
-    uint16_t* out = w.out + row * kGroup;
-    if (at >= w.n) return;  // what stands there meets no other row's sums
-    if (w.narrow) widen_row(w, static_cast<const uint16_t*>(w.rows) + at * w.in, out, part_size, block);
-    else widen_row(w, static_cast<const float*>(w.rows) + at * w.in, out, part_size, block);
-  }
+  // What stands where rows are missing meets no other row's sums.
+  for (int64_t row = block * kBlockRows; row < (block + 1) * kBlockRows && row < w.n; ++row)
+    w.narrow ? widen_row<uint16_t>(w, row) : widen_row<float>(w, row);
 }

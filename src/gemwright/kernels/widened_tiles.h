@@ -21,6 +21,12 @@ struct WidenedRows {
 
   int64_t blocks() const { return (n + kBlockRows - 1) / kBlockRows; }
   int64_t size() const { return blocks() * groups * kBlockRows * kGroup; }
+  // Where a block's rows of a group begin in `out`.
+  int64_t at(int64_t block, int64_t group) const {
+    const int64_t first = group / kPartGroups * kPartGroups;
+    const int64_t together = groups - first < kPartGroups ? groups - first : kPartGroups;
+    return (first * blocks() + block * together + group - first) * kBlockRows * kGroup;
+  }
 };
 
 // Puts a block of rows into order.

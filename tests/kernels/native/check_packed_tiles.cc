@@ -72,8 +72,8 @@ class Problem {
 
   void compute(int64_t middle) {
     void* out = shape_.narrow ? static_cast<void*>(narrow_.data()) : wide_.data();
-    const PackedProduct product{x_.data(),  x_scales_.data(), x_starts_.data(), nullptr, codes_.data(), scales_.data(), out,
-                                shape_.narrow, shape_.n,      shape_.groups,    shape_.outs};
+    const PackedProduct product{x_.data(), x_scales_.data(), x_starts_.data(), nullptr, codes_.data(), scales_.data(),
+                                out, shape_.narrow, shape_.n, shape_.groups, shape_.outs};
     by_.tiles(product, 0, middle, {product.codes + middle * shape_.groups * group_bytes_,
                                    product.scales + middle * shape_.groups * kTileRows});
     by_.tiles(product, middle, tiles_, {});

@@ -27,13 +27,13 @@ struct Shape {
 constexpr uint16_t kNoNumber = 0x7fc0;  // what is not written would spread
 
 // A in the unit's order; left is (rows, depth), or its transposed.
-void order_left(const Functions& f, const Shape& s, Exact<uint16_t>& left, WidenedRows task) {
+void order_left(const Functions& f, const Shape& s, const WidenedRows& task) {
   for (int64_t block = 0; block < task.blocks(); ++block) {
     if (!s.left_turned) {
       f.widen_rows(task, block);
     } else {
       Exact<uint32_t> room((s.depth + 1) / 2 * kUnitSide);
-      f.turned_rows(left.data(), s.depth, s.rows, block, room.data(), task.out);
+      f.turned_rows(task, block, room.data());
     }
   }
 }
@@ -60,7 +60,7 @@ void check(const Functions& f, Random& random, const Shape& s) {
   a.fill([] { return kNoNumber; });
   b.fill([] { return 0; });
   task.out = a.data();
-  order_left(f, s, left, task);
+  order_left(f, s, task);
   for (int64_t stripe = 0; stripe < stripes; ++stripe) {
     auto* words = reinterpret_cast<uint32_t*>(b.data() + stripe * steps * kGroup * kUnitSide);
     (s.right_turned ? f.pair_columns : f.pair_rows)(right.data(), s.depth, s.columns, stripe * kUnitSide, kUnitSide, words);
